@@ -1,0 +1,84 @@
+"""occam-sdk: which emotion a face and a voice show, on the edge.
+
+    >>> from occam_sdk import Recognizer, demo_clip
+    >>> with Recognizer() as recognizer:
+    ...     result = recognizer.predict(demo_clip())
+    >>> result.label, result.status
+    ('Happy', 'ok')
+
+Importing this package loads no runtime, opens no file and prints nothing: a name is loaded when it
+is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .demo import demo_clip
+    from .errors import BackendError, BundleError, MediaError, OccamError
+    from .labels import LABELS
+    from .recognizer import Recognizer, RecognizerInfo
+    from .types import (
+        ClipResult,
+        Face,
+        FaceScores,
+        Frame,
+        FusionWeights,
+        ModalityScores,
+        TimelineRow,
+        Waveform,
+    )
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "LABELS": "labels",
+    "BackendError": "errors",
+    "BundleError": "errors",
+    "ClipResult": "types",
+    "Face": "types",
+    "FaceScores": "types",
+    "Frame": "types",
+    "FusionWeights": "types",
+    "MediaError": "errors",
+    "ModalityScores": "types",
+    "OccamError": "errors",
+    "Recognizer": "recognizer",
+    "RecognizerInfo": "recognizer",
+    "TimelineRow": "types",
+    "Waveform": "types",
+    "demo_clip": "demo",
+}
+
+__all__ = [
+    "LABELS",
+    "BackendError",
+    "BundleError",
+    "ClipResult",
+    "Face",
+    "FaceScores",
+    "Frame",
+    "FusionWeights",
+    "MediaError",
+    "ModalityScores",
+    "OccamError",
+    "Recognizer",
+    "RecognizerInfo",
+    "TimelineRow",
+    "Waveform",
+    "demo_clip",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

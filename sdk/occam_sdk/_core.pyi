@@ -1,0 +1,30 @@
+"""Frame selection and pooling in C++ (Vielzeuf et al. 2018, section 2.1).
+
+Matrices are float32 of any strides, read where they lie and never written; the GIL is released
+meanwhile. Another dtype or no array is a ``TypeError``, another shape or elements that do not lie at
+float32 boundaries a ``ValueError``.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+def select_frames(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """Indices of the frames to keep, rising.
+
+    (T, C) scores are cut into ``n`` chunks of equal length, chunk i from floor(iT/n); of each the
+    frame with the highest score over frames and categories is kept, of equals the first. With T < n
+    every frame is kept. A frame with a NaN never is.
+    """
+
+def mean_pool(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, D) to (D,), T >= 1: the mean of the frames."""
+
+def sigmoid_weighted_pool(
+    embeddings: NDArray[np.float32],
+    valence_arousal: NDArray[np.float32],
+    weight: Sequence[float],
+    bias: float,
+) -> NDArray[np.float32]:
+    """(T, D) to (D,), T >= 1: the mean weighted by sigmoid(weight . (valence, arousal) + bias)."""

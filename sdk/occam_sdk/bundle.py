@@ -1,0 +1,313 @@
+"""A model bundle: a folder with ``manifest.json`` and the files it names, each checked by its hash.
+
+A bundle is input from a stranger: it holds ONNX, JSON and ``.npz`` without pickles, so that loading
+one can run no code, and no name in it may lead out of its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BundleError
+from .labels import LABELS
+
+FORMAT_VERSION: Final = 1
+DEFAULT_BUNDLE: Final = Path(__file__).parent / "models"
+MANIFEST: Final = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 1 << 20
+EMBEDDING: Final = 512
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Terms of one part of the bundle: its name, what it asks, whether commercial use is allowed."""
+
+    name: str
+    terms: str
+    commercial_ok: Literal["yes", "no", "unknown"]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHeads:
+    """What turns a pooled embedding into an answer; one matrix product each.
+
+    Attributes:
+        emotion_weight, emotion_bias: (7, 512) and (7,) float32, to logits over ``LABELS``.
+        valence_arousal_weight, valence_arousal_bias: (2, 512) and (2,) float32.
+        frame_weight, frame_bias: (2,) and () float32, the sigmoid regressor of frame weights on
+            valence and arousal [2.1], or None: all frames weigh the same.
+    """
+
+    emotion_weight: NDArray[np.float32]
+    emotion_bias: NDArray[np.float32]
+    valence_arousal_weight: NDArray[np.float32]
+    valence_arousal_bias: NDArray[np.float32]
+    frame_weight: NDArray[np.float32] | None = None
+    frame_bias: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FaceModel:
+    """How faces are to be cut and scored.
+
+    Attributes:
+        input_size: side of an aligned face, pixels.
+        mean, std: of the grey value in [0, 1], taken out before the network.
+        template: (5, 2) float32, where the landmarks lie, in fractions of the side.
+        chunks: n of the frame selection.
+        temperature: logits are divided by it.
+        heads: for the pooled embedding.
+    """
+
+    input_size: int
+    mean: float
+    std: float
+    template: NDArray[np.float32]
+    chunks: int
+    temperature: float
+    heads: LinearHeads
+
+
+@dataclass(frozen=True)
+class VoiceModel:
+    """How a voice is to be scored: the openSMILE configuration and the temperature of the logits."""
+
+    feature_set: str
+    temperature: float
+
+
+@dataclass(frozen=True)
+class FusionModel:
+    """Weights of the late fusion [2.3] when both modalities are there; they sum to 1."""
+
+    face: float
+    voice: float
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A checked bundle.
+
+    Attributes:
+        name: of the model, as in ``recognizer.info``.
+        path: its folder.
+        face, voice, fusion: settings of the stages.
+        trained_on, metrics: what its makers say of it, as in the manifest.
+        licences: under "code", "weights" and "data".
+    """
+
+    name: str
+    path: Path
+    face: FaceModel
+    voice: VoiceModel
+    fusion: FusionModel
+    trained_on: tuple[str, ...]
+    metrics: Mapping[str, Any]
+    licences: Mapping[str, Licence]
+    _files: Mapping[str, Mapping[str, Any]]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the bundle's files.
+
+        Raises:
+            BundleError: the bundle has no such file, or its bytes are not those of the manifest.
+        """
+        if name not in self._files:
+            raise BundleError(f"{self.path}: the manifest names no file {name!r}")
+        return _read_checked(self.path, name, self._files[name])
+
+
+def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
+    """Read and check a bundle: manifest, size and hash of every file.
+
+    Raises:
+        BundleError: what is wrong, which file, and what to do about it.
+
+    Example:
+        >>> load_bundle().face.chunks
+        16
+    """
+    manifest = _read_manifest(path)
+    fields = _Fields(path / MANIFEST, manifest)
+    version = fields.get("format_version", int)
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path / MANIFEST}: format version {version}, this occam-sdk reads {FORMAT_VERSION}; "
+            "install the occam-sdk that the bundle was made for"
+        )
+    labels = fields.get("labels", list)
+    if tuple(labels) != LABELS:
+        raise BundleError(f"{path / MANIFEST}: labels must be {list(LABELS)}, got {labels}")
+    files = fields.get("files", dict)
+    for name in files:
+        _read_checked(path, name, fields.at("files", name))
+    bundle = Bundle(
+        name=fields.get("name", str),
+        path=path,
+        face=_face_model(path, fields, files),
+        voice=VoiceModel(
+            feature_set=fields.get("voice.feature_set", str),
+            temperature=fields.positive("voice.temperature"),
+        ),
+        fusion=_fusion_model(fields),
+        trained_on=tuple(map(str, fields.get("trained_on", list))),
+        metrics=fields.get("metrics", dict),
+        licences={part: _licence(fields, part) for part in ("code", "weights", "data")},
+        _files=files,
+    )
+    for needed in ("detector.onnx", "expression.onnx", "voice.onnx"):
+        if needed not in files:
+            raise BundleError(f"{path / MANIFEST}: 'files' lacks {needed!r}; get a complete copy")
+    return bundle
+
+
+class _Fields:
+    """Typed access to a manifest; an error names the file and the field."""
+
+    def __init__(self, source: Path, manifest: Mapping[str, Any]) -> None:
+        self._source = source
+        self._manifest = manifest
+
+    def at(self, *keys: str) -> Any:
+        node: Any = self._manifest
+        for key in keys:
+            if not isinstance(node, dict) or key not in node:
+                raise self.error(".".join(keys), "is missing")
+            node = node[key]
+        return node
+
+    def get(self, field: str, kind: type[T]) -> T:
+        value = self.at(*field.split("."))
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.error(field, f"must be of type {kind.__name__}, got {value!r}")
+        return value
+
+    def number(self, field: str) -> float:
+        value = self.at(*field.split("."))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise self.error(field, f"must be a finite number, got {value!r}")
+        return float(value)
+
+    def positive(self, field: str) -> float:
+        value = self.number(field)
+        if value <= 0:
+            raise self.error(field, f"must be above zero, got {value}")
+        return value
+
+    def error(self, field: str, what: str) -> BundleError:
+        return BundleError(f"{self._source}: {field!r} {what}; get a complete copy of the bundle")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    source = path / MANIFEST
+    if not source.is_file():
+        raise BundleError(f"{source}: not found; name the folder of a bundle, with its manifest.json")
+    if source.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{source}: larger than {MAX_MANIFEST_BYTES} bytes, so no manifest")
+    try:
+        manifest = json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{source}: not valid JSON ({error}); get a complete copy") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{source}: must be a JSON object; get a complete copy of the bundle")
+    return manifest
+
+
+def _read_checked(path: Path, name: str, entry: Any) -> bytes:
+    source = path / name
+    outside = Path(name).name != name or source.resolve().parent != path.resolve()
+    if name in ("", ".", "..") or outside:
+        raise BundleError(f"{path / MANIFEST}: file name {name!r} leads out of the bundle; do not use it")
+    if not source.is_file():
+        raise BundleError(f"{source}: missing; get a complete copy of the bundle")
+    if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+        raise BundleError(f"{path / MANIFEST}: {name!r} needs a size and a sha256; get a complete copy")
+    if source.stat().st_size != entry["size"]:
+        raise BundleError(
+            f"{source}: {source.stat().st_size} bytes instead of {entry['size']}; "
+            "it was cut or changed, get a fresh copy of the bundle"
+        )
+    content = source.read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise BundleError(
+            f"{source}: its SHA-256 is not the manifest's; it was changed, get a fresh copy of the bundle"
+        )
+    return content
+
+
+def _face_model(path: Path, fields: _Fields, files: Mapping[str, Any]) -> FaceModel:
+    try:
+        template = np.array(fields.get("face.template", list), np.float32)
+    except ValueError as error:
+        raise fields.error("face.template", "must be five [x, y] pairs") from error
+    if template.shape != (5, 2) or not np.isfinite(template).all():
+        raise fields.error("face.template", f"must be five [x, y] pairs, got shape {template.shape}")
+    size, chunks = fields.get("face.input_size", int), fields.get("face.chunks", int)
+    if not 1 <= size <= 1024 or chunks < 1:
+        raise fields.error("face", "needs an input_size from 1 to 1024 and at least 1 chunk")
+    if fields.get("face.colour", str) != "grey":
+        raise fields.error("face.colour", "must be 'grey'")
+    if "heads.npz" not in files:
+        raise fields.error("files", "lacks 'heads.npz'")
+    return FaceModel(
+        input_size=size,
+        mean=fields.number("face.mean"),
+        std=fields.positive("face.std"),
+        template=template,
+        chunks=chunks,
+        temperature=fields.positive("face.temperature"),
+        heads=_heads(path / "heads.npz", _read_checked(path, "heads.npz", files["heads.npz"])),
+    )
+
+
+def _heads(source: Path, content: bytes) -> LinearHeads:
+    shapes: dict[str, tuple[int, ...]] = {
+        "emotion_weight": (len(LABELS), EMBEDDING),
+        "emotion_bias": (len(LABELS),),
+        "valence_arousal_weight": (2, EMBEDDING),
+        "valence_arousal_bias": (2,),
+    }
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{source}: not an .npz without pickles ({error})") from error
+    if arrays.keys() & {"frame_weight", "frame_bias"}:
+        shapes |= {"frame_weight": (2,), "frame_bias": ()}
+    for name, shape in shapes.items():
+        array = arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != np.float32:
+            got = "nothing" if array is None else f"{array.shape} {array.dtype}"
+            raise BundleError(f"{source}: {name}: expected {shape} float32, got {got}")
+    return LinearHeads(**{name: arrays[name] for name in shapes})
+
+
+def _fusion_model(fields: _Fields) -> FusionModel:
+    face, voice = fields.number("fusion.face"), fields.number("fusion.voice")
+    if min(face, voice) < 0 or not math.isclose(face + voice, 1, abs_tol=1e-6):
+        raise fields.error("fusion", f"needs two weights that sum to 1, got {face} and {voice}")
+    return FusionModel(face, voice)
+
+
+def _licence(fields: _Fields, part: str) -> Licence:
+    commercial_ok = fields.get(f"licences.{part}.commercial_ok", str)
+    if commercial_ok not in ("yes", "no", "unknown"):
+        raise fields.error(f"licences.{part}.commercial_ok", "must be 'yes', 'no' or 'unknown'")
+    return Licence(
+        name=fields.get(f"licences.{part}.name", str),
+        terms=fields.get(f"licences.{part}.terms", str),
+        commercial_ok=cast(Literal["yes", "no", "unknown"], commercial_ok),
+    )

@@ -1,0 +1,396 @@
+"""Recognizer: the only module that knows the order of the stages."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio.classifier import VoiceClassifier
+from .audio.decode import AudioFile, pieces
+from .audio.features import INSTALL_NOTE, VoiceFeatures
+from .backends import SessionInfo, open_session
+from .bundle import DEFAULT_BUNDLE, load_bundle
+from .errors import BackendError, MediaError
+from .fusion import fuse
+from .media import probe
+from .types import (
+    ClipResult,
+    Face,
+    FaceScores,
+    Frame,
+    FrameScores,
+    ModalityScores,
+    TimelineRow,
+    Waveform,
+    check_image,
+)
+from .video.aggregate import aggregate
+from .video.align import align_face
+from .video.decode import VideoFile
+from .video.expression import ExpressionNetwork
+from .video.faces import LONG_SIDES, CenterFace, FaceDetector, Tracker
+
+BATCH: Final = 16  # faces scored at once
+MAX_FACES: Final = 8  # of one frame, the largest; a crowd in the background decides nothing
+STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look than one frame of many
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class RecognizerInfo:
+    """What really runs.
+
+    Attributes:
+        model: the bundle's name.
+        bundle: its folder.
+        detector, expression, voice: runtime, device and precision of each network.
+        voice_features: the extractor, or why there is none.
+        commercial_ok: under "code", "weights" and "data": "yes", "no" or "unknown".
+    """
+
+    model: str
+    bundle: Path
+    detector: SessionInfo | None
+    expression: SessionInfo
+    voice: SessionInfo
+    voice_features: str
+    commercial_ok: dict[str, str]
+
+
+class Recognizer:
+    """Tells which emotion a clip or a picture shows, from face and voice.
+
+    Args:
+        bundle: folder of a model bundle; by default the one that comes with the package.
+        device: "auto", "cpu", "intel:gpu" or "intel:npu".
+        detector: finds the faces, in place of the bundle's own.
+
+    Raises:
+        BundleError: the bundle is damaged or of another format.
+        BackendError: the device is not there.
+        ValueError: no such device name.
+
+    A Recognizer may be shared by threads; they take turns. Without openSMILE (the extra ``audio``)
+    the face alone is judged, and every result with a voice to judge says so in its notes.
+
+    Example:
+        >>> from occam_sdk import Recognizer, demo_clip
+        >>> with Recognizer() as recognizer:
+        ...     result = recognizer.predict(demo_clip())
+        >>> result.label
+        'Happy'
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
+        *,
+        device: str = "auto",
+        detector: FaceDetector | None = None,
+    ) -> None:
+        self._bundle = load_bundle(Path(bundle))
+        self._lock = threading.Lock()
+        self._closed = False
+        self._detector_info: SessionInfo | None = None
+        self._video_detector = self._still_detector = detector
+        if detector is None:
+            session = open_session(self._bundle.read("detector.onnx"), device=device)
+            self._detector_info = session.info
+            self._video_detector = CenterFace(session)
+            self._still_detector = CenterFace(session, long_sides=STILL_LONG_SIDES)
+        expression = open_session(self._bundle.read("expression.onnx"), device=device)
+        voice = open_session(self._bundle.read("voice.onnx"), device=device)
+        self._expression_info, self._voice_info = expression.info, voice.info
+        self._expression = ExpressionNetwork(expression, self._bundle.face)
+        self._classifier = VoiceClassifier(voice, self._bundle.voice)
+        self._features: VoiceFeatures | None = None
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of networks and memory; a second call does nothing. Later calls raise ``RuntimeError``."""
+        with self._lock:
+            self._closed = True
+            for name in ("_video_detector", "_still_detector", "_expression", "_classifier", "_features"):
+                self.__dict__.pop(name, None)
+
+    def warmup(self) -> None:
+        """Run every network once, so that the first clip is not the slowest."""
+        with self._turn():
+            blank = np.zeros((240, 320, 3), np.uint8)
+            self._video_detector.detect(blank)
+            size = self._bundle.face.input_size
+            self._expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
+
+    @property
+    def info(self) -> RecognizerInfo:
+        """What really runs, read back from the runtimes."""
+        return RecognizerInfo(
+            model=self._bundle.name,
+            bundle=self._bundle.path,
+            detector=self._detector_info,
+            expression=self._expression_info,
+            voice=self._voice_info,
+            voice_features=_voice_features_info(),
+            commercial_ok={part: terms.commercial_ok for part, terms in self._bundle.licences.items()},
+        )
+
+    def predict_image(self, image: NDArray[np.uint8]) -> tuple[FaceScores, ...]:
+        """The faces of one picture, the largest first, and what each shows.
+
+        Args:
+            image: (H, W, 3) uint8, BGR as ``cv2.imread`` gives it.
+
+        Returns:
+            One value a face; empty when no face is found.
+
+        Raises:
+            TypeError, ValueError: not such an array.
+
+        Example:
+            >>> import numpy as np
+            >>> from occam_sdk import Recognizer
+            >>> with Recognizer() as recognizer:
+            ...     recognizer.predict_image(np.zeros((120, 160, 3), np.uint8))
+            ()
+        """
+        check_image(image)
+        with self._turn():
+            faces = _largest(self._still_detector.detect(image))
+            if not faces:
+                return ()
+            scored = self._expression.score(self._crops(image, faces), np.zeros(len(faces)))
+            return tuple(_face_scores(face, scored, row) for row, face in enumerate(faces))
+
+    def predict(
+        self,
+        clip: str | os.PathLike[str] | Iterable[Frame],
+        waveform: Waveform | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> ClipResult:
+        """What a clip shows and sounds like.
+
+        Args:
+            clip: a file that FFmpeg can play, or frames whose times strictly increase.
+            waveform: the sound that belongs to frames; a file brings its own.
+            progress: called with the time in seconds up to which the clip has been looked at.
+
+        Returns:
+            Always a result for a clip that could be opened: a missing face or voice is in its
+            ``status``, damage to the file in ``truncated`` and ``notes``.
+
+        Raises:
+            MediaError: the file is missing, empty, a still picture, or nothing that plays; or the
+                clip has a single frame (``predict_image`` takes pictures).
+            TypeError, ValueError: frames or waveform are not as said above.
+        """
+        tell = progress or (lambda time_s: None)
+        with self._turn():
+            if isinstance(clip, (str, os.PathLike)):
+                if waveform is not None:
+                    raise TypeError("waveform: a file brings its own sound; give frames with it")
+                return self._predict_file(Path(clip), tell)
+            sound = pieces(iter([waveform])) if waveform is not None else iter(())
+            return self._predict(
+                _in_order(clip), sound, _Claims("the clip", True, waveform is not None), tell
+            )
+
+    def _predict_file(self, path: Path, tell: Progress) -> ClipResult:
+        media = probe(path)
+        video, audio = VideoFile(path), AudioFile(path)
+        claims = _Claims(str(path), media.has_video, media.has_audio)
+        result = self._predict(iter(video), iter(audio), claims, tell)
+        if not result.timeline and result.duration_s == 0:
+            raise MediaError(f"{path}: nothing in it could be decoded; copy or download it again")
+        return replace(
+            result,
+            duration_s=max(video.end_s, audio.end_s),
+            truncated=video.damage.truncated or audio.damage.truncated,
+            notes=(*result.notes, *video.damage.notes, *audio.damage.notes),
+        )
+
+    def _predict(
+        self, frames: Iterator[Frame], sound: Iterator[Waveform], claims: _Claims, tell: Progress
+    ) -> ClipResult:
+        watched = self._watch(frames, tell)
+        if len(watched.times_s) == 1:
+            raise MediaError(
+                f"{claims.name}: has a single frame, a clip needs two; "
+                "use Recognizer.predict_image for a picture"
+            )
+        main, scored = watched.main_face()
+        face = aggregate(scored, self._bundle.face) if scored else None
+        voice, voice_note, end_s = self._listen(sound)
+        fused = fuse(face, voice, self._bundle.fusion)
+        notes = [] if claims.has_video else ["no video track"]
+        if face is None and claims.has_video:
+            notes.append("no face was found")
+        if not claims.has_audio:
+            notes.append("no audio track")
+        elif voice_note:
+            notes.append(voice_note)
+        return ClipResult(
+            scores=fused.scores,
+            valence=face.valence if face else None,
+            arousal=face.arousal if face else None,
+            status=fused.status,
+            face=face,
+            voice=voice,
+            weights=fused.weights,
+            timeline=tuple(
+                TimelineRow(index, time_s, main.get(index))
+                for index, time_s in enumerate(watched.times_s)
+            ),
+            duration_s=max([end_s, *watched.times_s[-1:]]),
+            notes=tuple(notes),
+        )
+
+    def _watch(self, frames: Iterator[Frame], tell: Progress) -> _Watched:
+        """Find, align and score the faces of every frame; crops are let go batch by batch."""
+        tracker, watched = Tracker(), _Watched()
+        waiting: list[tuple[int, float, Face, NDArray[np.uint8]]] = []
+        for index, frame in enumerate(frames):
+            faces = _largest(tracker.update(self._video_detector.detect(frame.image), frame.time_s))
+            crops = self._crops(frame.image, faces)
+            waiting += [(index, frame.time_s, *pair) for pair in zip(faces, crops, strict=True)]
+            watched.times_s.append(frame.time_s)
+            while len(waiting) >= BATCH:
+                self._score(waiting[:BATCH], watched)
+                del waiting[:BATCH]
+            tell(frame.time_s)
+        if waiting:
+            self._score(waiting, watched)
+        return watched
+
+    def _score(
+        self, batch: list[tuple[int, float, Face, NDArray[np.uint8]]], watched: _Watched
+    ) -> None:
+        indices, times_s, faces, crops = zip(*batch, strict=True)
+        scored = self._expression.score(np.stack(crops), np.array(times_s, np.float64))
+        for row, (index, face) in enumerate(zip(indices, faces, strict=True)):
+            watched.add(index, _face_scores(face, scored, row), scored.embeddings[row])
+
+    def _crops(self, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> NDArray[np.uint8]:
+        """(N, S, S, 3) uint8, the faces aligned."""
+        size, template = self._bundle.face.input_size, self._bundle.face.template
+        crops = np.empty((len(faces), size, size, 3), np.uint8)
+        for row, face in enumerate(faces):
+            crops[row] = align_face(image, face.landmarks, template, size)
+        return crops
+
+    def _listen(self, sound: Iterator[Waveform]) -> tuple[ModalityScores | None, str, float]:
+        """The voice's scores or None, why there are none, and when the sound ends."""
+        features, starts_s, end_s = [], [], 0.0
+        for piece in sound:
+            end_s = piece.start_s + piece.duration_s
+            if self._features is None:
+                try:
+                    self._features = VoiceFeatures(self._bundle.voice.feature_set)
+                except BackendError as error:
+                    return None, f"the voice was not judged: {error}", end_s
+            found = self._features.extract(piece)
+            if found is not None:
+                features.append(found)
+                starts_s.append(piece.start_s)
+        if not features:
+            return None, "no speech was heard: the sound is silent or shorter than a second", end_s
+        return self._classifier.score(np.stack(features), tuple(starts_s)), "", end_s
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One caller at a time, and none after ``close``."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this Recognizer is closed; make a new one")
+            yield
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """What is known of a clip before it is looked at."""
+
+    name: str
+    has_video: bool
+    has_audio: bool
+
+
+class _Watched:
+    """What was seen of a clip: every frame's time, and of each track its scored faces."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self._faces: dict[int | None, dict[int, FaceScores]] = {}
+        self._embeddings: dict[int | None, list[NDArray[np.float32]]] = {}
+
+    def add(self, index: int, face: FaceScores, embedding: NDArray[np.float32]) -> None:
+        """One face of frame ``index``; the frames of a track come in order of time."""
+        track = face.face.track_id
+        self._faces.setdefault(track, {})[index] = face
+        self._embeddings.setdefault(track, []).append(embedding)
+
+    def main_face(self) -> tuple[dict[int, FaceScores], FrameScores | None]:
+        """The face seen longest and largest: its faces by frame, and the same as arrays."""
+        if not self._faces:
+            return {}, None
+        track = max(self._faces, key=lambda track: sum(f.face.area for f in self._faces[track].values()))
+        faces = self._faces[track]
+        return faces, FrameScores(
+            times_s=np.array([self.times_s[index] for index in faces], np.float64),
+            scores=np.stack([face.scores for face in faces.values()]),
+            valence_arousal=np.array([(f.valence, f.arousal) for f in faces.values()], np.float32),
+            embeddings=np.stack(self._embeddings[track]),
+        )
+
+
+def _in_order(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames, checked: ``Frame`` values whose times strictly increase."""
+    last_s = -np.inf
+    for frame in frames:
+        if not isinstance(frame, Frame):
+            raise TypeError(
+                f"clip: expected a file name or Frame values, got {type(frame).__name__}; "
+                "wrap a picture as Frame(index, time_s, image)"
+            )
+        if frame.time_s <= last_s:
+            raise ValueError(
+                f"clip: times must strictly increase, got {frame.time_s} s after {last_s} s"
+            )
+        last_s = frame.time_s
+        yield frame
+
+
+def _largest(faces: tuple[Face, ...]) -> tuple[Face, ...]:
+    return tuple(sorted(faces, key=lambda face: -face.area)[:MAX_FACES])
+
+
+def _face_scores(face: Face, scored: FrameScores, row: int) -> FaceScores:
+    valence, arousal = scored.valence_arousal[row].tolist()
+    return FaceScores(face, scored.scores[row], valence, arousal)
+
+
+def _voice_features_info() -> str:
+    try:
+        return f"opensmile {version('opensmile')}"
+    except PackageNotFoundError:
+        return f"none: {INSTALL_NOTE}"

@@ -1,0 +1,86 @@
+"""Augmentation of whole batches of grey faces, as tensor operations on the training device [2.1].
+
+Jitter, rotation and cutout are the paper's; blur, noise and light stand for the cameras that the
+training faces, 48-pixel pictures from the web, were not taken with.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROTATION = math.radians(15)
+ZOOM = 0.15
+SHIFT = 0.08  # of the side, each way
+CONTRAST = 0.4
+BRIGHTNESS = 0.2
+NOISE = 0.03
+CUTOUT = (0.15, 0.4)  # of the side
+
+
+def augment(faces: Tensor, generator: torch.Generator) -> Tensor:
+    """Change each of (N, 1, S, S) float32 faces in [0, 1] in its own way; same shape and range."""
+    faces = _move(faces, generator)
+    faces = _soften(faces, generator)
+    faces = _relight(faces, generator)
+    return _cut_out(faces, generator)
+
+
+def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+def _chance(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    """(N, 1, 1, 1) bool."""
+    return (torch.rand(count, generator=generator) < probability)[:, None, None, None]
+
+
+def _move(faces: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror, rotate, zoom and shift, in one sampling."""
+    count = len(faces)
+    angle = _uniform(count, -ROTATION, ROTATION, generator)
+    zoom = torch.exp(_uniform(count, -ZOOM, ZOOM, generator))
+    mirror = torch.sign(_uniform(count, -1, 1, generator))
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    shift = _uniform(2 * count, -2 * SHIFT, 2 * SHIFT, generator).view(count, 2, 1)
+    matrix = torch.stack([cos * mirror, -sin, sin * mirror, cos], 1).view(count, 2, 2)
+    grid = functional.affine_grid(torch.cat([matrix, shift], 2), list(faces.shape), align_corners=False)
+    return functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
+
+
+def _soften(faces: Tensor, generator: torch.Generator) -> Tensor:
+    """Take the fine detail of some faces away, as a small or blurred face in a picture has none."""
+    side = faces.shape[-1]
+    small = int(_uniform(1, 0.4, 0.8, generator) * side)
+    shrunk = functional.interpolate(faces, size=small, mode="bilinear", antialias=True)
+    blurred = functional.interpolate(shrunk, size=side, mode="bilinear")
+    return torch.where(_chance(len(faces), 0.25, generator), blurred, faces)
+
+
+def _relight(faces: Tensor, generator: torch.Generator) -> Tensor:
+    """Contrast, brightness, gamma and sensor noise."""
+    count = len(faces)
+    view = (count, 1, 1, 1)
+    contrast = torch.exp(_uniform(count, -CONTRAST, CONTRAST, generator)).view(view)
+    brightness = _uniform(count, -BRIGHTNESS, BRIGHTNESS, generator).view(view)
+    gamma = torch.exp(_uniform(count, -CONTRAST, CONTRAST, generator)).view(view)
+    mean = faces.mean((1, 2, 3), keepdim=True)
+    faces = ((faces - mean) * contrast + mean + brightness).clamp(0, 1) ** gamma
+    noise = torch.randn(faces.shape, generator=generator) * NOISE
+    return torch.where(_chance(count, 0.3, generator), (faces + noise).clamp(0, 1), faces)
+
+
+def _cut_out(faces: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace a square of half of the faces by the face's mean (DeVries and Taylor 2017)."""
+    count, _, height, width = faces.shape
+    side = _uniform(count, *CUTOUT, generator)[:, None, None, None]
+    x = _uniform(count, 0, 1, generator)[:, None, None, None]
+    y = _uniform(count, 0, 1, generator)[:, None, None, None]
+    columns = torch.linspace(0, 1, width).view(1, 1, 1, width)
+    rows = torch.linspace(0, 1, height).view(1, 1, height, 1)
+    inside = ((columns - x).abs() < side / 2) & ((rows - y).abs() < side / 2)
+    inside &= _chance(count, 0.5, generator)
+    return torch.where(inside, faces.mean((1, 2, 3), keepdim=True), faces)
