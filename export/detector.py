@@ -46,7 +46,9 @@ def main() -> None:
     args = parser.parse_args()
     source = args.source.read_bytes()
     if (found := hashlib.sha256(source).hexdigest()) != SOURCE_SHA256:
-        raise SystemExit(f"{args.source}: expected the published file, SHA-256 {SOURCE_SHA256}, got {found}")
+        raise SystemExit(
+            f"{args.source}: expected the published file, SHA-256 {SOURCE_SHA256}, got {found}"
+        )
     onnx.save(free_sizes(onnx.load_from_string(source)), args.target)
 
 

@@ -1,0 +1,1 @@
+"""From data to checkpoints: ``python -m training.<stage>``, run from a checkout, never installed."""

@@ -47,7 +47,9 @@ def _move(faces: Tensor, generator: torch.Generator) -> Tensor:
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     shift = _uniform(2 * count, -2 * SHIFT, 2 * SHIFT, generator).view(count, 2, 1)
     matrix = torch.stack([cos * mirror, -sin, sin * mirror, cos], 1).view(count, 2, 2)
-    grid = functional.affine_grid(torch.cat([matrix, shift], 2), list(faces.shape), align_corners=False)
+    grid = functional.affine_grid(
+        torch.cat([matrix, shift], 2), list(faces.shape), align_corners=False
+    )
     return functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
 
 

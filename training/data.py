@@ -16,7 +16,11 @@ from occam_sdk.labels import FERPLUS_LABELS, LABELS
 Split = str  # "train", "valid" or "test"
 
 FERPLUS_FOLDERS: Final = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
-FERPLUS_USAGE: Final = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
+FERPLUS_USAGE: Final = {
+    "Training": "FER2013Train",
+    "PublicTest": "FER2013Valid",
+    "PrivateTest": "FER2013Test",
+}
 FER2013_TO_LABEL: Final = {
     "angry": "Angry", "disgust": "Disgust", "fear": "Fear", "happy": "Happy",
     "sad": "Sad", "neutral": "Neutral", "surprise": "Surprise",

@@ -72,7 +72,9 @@ class Statistics:
     prior: tuple[float, ...]
 
 
-def load_faces(path: Path, keep: NDArray[np.bool_] | None = None, repeat_synthetic: int = 1) -> Faces:
+def load_faces(
+    path: Path, keep: NDArray[np.bool_] | None = None, repeat_synthetic: int = 1
+) -> Faces:
     """Faces of the file made by ``training.prepare_faces``; ``keep`` is a mask over its rows."""
     with np.load(path, allow_pickle=False) as file:
         rows = np.arange(len(file["label"])) if keep is None else np.flatnonzero(keep)
@@ -99,7 +101,9 @@ def statistics(train: Faces) -> Statistics:
     """Of the training faces alone."""
     grey = train.faces.float() / 255
     counts = torch.bincount(train.label[train.label >= 0], minlength=len(LABELS)).float()
-    return Statistics(float(grey.mean()), float(grey.std()), tuple((counts / counts.sum()).tolist()))
+    return Statistics(
+        float(grey.mean()), float(grey.std()), tuple((counts / counts.sum()).tolist())
+    )
 
 
 def loss(out: dict[str, Tensor], batch: Faces, prior: Tensor, settings: Settings) -> Tensor:
@@ -115,7 +119,9 @@ def loss(out: dict[str, Tensor], batch: Faces, prior: Tensor, settings: Settings
     total = emotion + ferplus
     measured = ~batch.valence_arousal.isnan().any(1)
     if measured.any():
-        error = functional.mse_loss(out["valence_arousal"][measured], batch.valence_arousal[measured])
+        error = functional.mse_loss(
+            out["valence_arousal"][measured], batch.valence_arousal[measured]
+        )
         total = total + settings.valence_arousal_weight * error
     return total
 
@@ -160,12 +166,18 @@ def train(faces: Path, run: Path, settings: Settings) -> ResNet18Lite:
         order = torch.randperm(len(data), generator=generator)
         for step in range(steps):
             rows = order[step * settings.batch : (step + 1) * settings.batch]
-            batch = Faces(data.faces[rows], data.label[rows], data.votes[rows], data.valence_arousal[rows])
+            batch = Faces(
+                data.faces[rows], data.label[rows], data.votes[rows], data.valence_arousal[rows]
+            )
             pixels = augment(batch.faces[:, None].float() / 255, generator)
-            pixels = ((pixels - measured.mean) / measured.std).contiguous(memory_format=torch.channels_last)
+            pixels = ((pixels - measured.mean) / measured.std).contiguous(
+                memory_format=torch.channels_last
+            )
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 out = network(pixels)
-            error = loss({name: value.float() for name, value in out.items()}, batch, prior, settings)
+            error = loss(
+                {name: value.float() for name, value in out.items()}, batch, prior, settings
+            )
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
@@ -173,14 +185,19 @@ def train(faces: Path, run: Path, settings: Settings) -> ResNet18Lite:
             _update_average(average, network, settings.average_decay)
             total += error.item()
             if not math.isfinite(total):
-                raise FloatingPointError(f"the loss is {error.item()} in epoch {epoch}, step {step}")
+                raise FloatingPointError(
+                    f"the loss is {error.item()} in epoch {epoch}, step {step}"
+                )
         row = {
             "epoch": epoch, "loss": total / steps, "seconds": time.perf_counter() - started,
             **evaluate(average, valid, measured),
         }  # fmt: skip
         with (run / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
-        print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
+        print(
+            json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}),
+            flush=True,
+        )
         _save(run / "checkpoint.pt", epoch + 1, state)
     return average
 
@@ -190,7 +207,7 @@ def predict(network: ResNet18Lite, faces: Tensor, measured: Statistics) -> dict[
     """The network's outputs for (N, S, S) uint8 faces, in float32 without augmentation."""
     network.eval()
     parts = [
-        network(((part[:, None].float() / 255 - measured.mean) / measured.std))
+        network((part[:, None].float() / 255 - measured.mean) / measured.std)
         for part in faces.split(256)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -230,7 +247,9 @@ def _update_average(average: nn.Module, network: nn.Module, decay: float) -> Non
 
 def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
-    torch.save({"epoch": epoch, **{name: part.state_dict() for name, part in state.items()}}, partial)
+    torch.save(
+        {"epoch": epoch, **{name: part.state_dict() for name, part in state.items()}}, partial
+    )
     partial.replace(path)
 
 

@@ -31,3 +31,15 @@ def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
     centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
     return float(centre - half), float(centre + half)
+
+
+def calibration_error(scores: NDArray[np.float32], label: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017): mean gap of confidence and accuracy, by confidence."""
+    confidence = scores.max(axis=1).astype(np.float64)
+    right = scores.argmax(axis=1) == np.asarray(label)
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        (which == b).mean() * abs(right[which == b].mean() - confidence[which == b].mean())
+        for b in np.unique(which)
+    ]
+    return float(np.sum(gaps))

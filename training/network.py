@@ -23,7 +23,9 @@ class BasicBlock(nn.Module):
         self.conv1 = _conv(channels_in, channels, 3, stride)
         self.conv2 = _conv(channels, channels, 3, 1)
         same = stride == 1 and channels_in == channels
-        self.shortcut: nn.Module = nn.Identity() if same else _conv(channels_in, channels, 1, stride)
+        self.shortcut: nn.Module = (
+            nn.Identity() if same else _conv(channels_in, channels, 1, stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C, H / stride, W / stride)."""

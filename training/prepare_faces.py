@@ -90,13 +90,17 @@ def prepare(samples: list[FaceSample], out: Path) -> None:
         source=np.array([sample.path.parts[-2] for sample in samples]),
         synthetic=np.array([sample.valence_arousal is not None for sample in samples]),
         label=np.array(labels, np.int64),
-        votes=np.array([sample.votes or (0,) * len(FERPLUS_LABELS) for sample in samples], np.float32),
+        votes=np.array(
+            [sample.votes or (0,) * len(FERPLUS_LABELS) for sample in samples], np.float32
+        ),
         valence_arousal=np.array(
             [sample.valence_arousal or (np.nan, np.nan) for sample in samples], np.float32
         ),
     )
     seen = Counter((sample.split, ok) for sample, ok in zip(samples, found, strict=True))
-    print(f"{out}: {len(samples)} faces; (split, found): {dict(seen)}; twins across splits: {sum(twin)}")
+    print(
+        f"{out}: {len(samples)} faces; (split, found): {dict(seen)}; twins across splits: {sum(twin)}"
+    )
 
 
 def aligned(

@@ -1,6 +1,6 @@
 """Voices, once: the features of every utterance by the product's own code, kept in one file.
 
-    python -m training.prepare_voices --data ../shared/data --out runs/voices.npz
+python -m training.prepare_voices --data ../shared/data --out runs/voices.npz
 """
 
 from __future__ import annotations

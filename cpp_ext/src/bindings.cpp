@@ -1,8 +1,8 @@
 // The Python face of the headers: checks, views, and the GIL. The only file that knows pybind11.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -82,7 +82,7 @@ py::array_t<float> mean_pool(const py::object& embeddings) {
 
 py::array_t<float> sigmoid_weighted_pool(const py::object& embeddings,
                                          const py::object& valence_arousal,
-                                         std::array<double, 2> weight, double bias) {
+                                         const std::vector<double>& weight, double bias) {
   const auto matrix = view(embeddings, "embeddings", "(T, D)");
   const auto emotion = view(valence_arousal, "valence_arousal", "(T, 2)");
   require_rows(matrix);
@@ -90,13 +90,17 @@ py::array_t<float> sigmoid_weighted_pool(const py::object& embeddings,
     throw py::value_error("valence_arousal: expected (" + std::to_string(matrix.rows) +
                           ", 2) float32, got " + describe(valence_arousal));
   }
+  if (weight.size() != 2) {
+    throw py::value_error("weight: expected 2 numbers, for valence and arousal, got " +
+                          std::to_string(weight.size()));
+  }
   if (!std::isfinite(weight[0]) || !std::isfinite(weight[1]) || !std::isfinite(bias)) {
     throw py::value_error("weight, bias: expected finite numbers");
   }
   std::vector<float> pooled;
   {
     const py::gil_scoped_release release;
-    pooled = occam::sigmoid_weighted_pool(matrix, emotion, weight, bias);
+    pooled = occam::sigmoid_weighted_pool(matrix, emotion, {weight[0], weight[1]}, bias);
   }
   return owned(std::move(pooled));
 }

@@ -27,4 +27,7 @@ def sigmoid_weighted_pool(
     weight: Sequence[float],
     bias: float,
 ) -> NDArray[np.float32]:
-    """(T, D) to (D,), T >= 1: the mean weighted by sigmoid(weight . (valence, arousal) + bias)."""
+    """(T, D) to (D,), T >= 1: the mean weighted by sigmoid(weight . (valence, arousal) + bias).
+
+    ``weight`` holds two finite numbers. Weights too small for a float are still told apart.
+    """

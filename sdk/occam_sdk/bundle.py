@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import math
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,17 @@ FORMAT_VERSION: Final = 1
 DEFAULT_BUNDLE: Final = Path(__file__).parent / "models"
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_CHUNKS: Final = 1024
 EMBEDDING: Final = 512
+_FILE_NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
+_MAX_NUMBER: Final = float(np.finfo(np.float32).max)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Licence:
-    """Terms of one part of the bundle: its name, what it asks, whether commercial use is allowed."""
+    """Terms of a part of the bundle: its name, what it asks, whether commercial use is allowed."""
 
     name: str
     terms: str
@@ -83,7 +86,7 @@ class FaceModel:
 
 @dataclass(frozen=True)
 class VoiceModel:
-    """How a voice is to be scored: the openSMILE configuration and the temperature of the logits."""
+    """How a voice is to be scored: openSMILE's configuration and the temperature of the logits."""
 
     feature_set: str
     temperature: float
@@ -150,7 +153,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
         )
     labels = fields.get("labels", list)
     if tuple(labels) != LABELS:
-        raise BundleError(f"{path / MANIFEST}: labels must be {list(LABELS)}, got {labels}")
+        raise fields.error("labels", f"must be {list(LABELS)}, got {labels}")
     files = fields.get("files", dict)
     for name in files:
         _read_checked(path, name, fields.at("files", name))
@@ -170,7 +173,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
     )
     for needed in ("detector.onnx", "expression.onnx", "voice.onnx"):
         if needed not in files:
-            raise BundleError(f"{path / MANIFEST}: 'files' lacks {needed!r}; get a complete copy")
+            raise fields.error("files", f"lacks {needed!r}")
     return bundle
 
 
@@ -197,13 +200,13 @@ class _Fields:
 
     def number(self, field: str) -> float:
         value = self.at(*field.split("."))
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_number(value):
             raise self.error(field, f"must be a finite number, got {value!r}")
         return float(value)
 
     def positive(self, field: str) -> float:
         value = self.number(field)
-        if value <= 0:
+        if np.float32(value) <= 0:
             raise self.error(field, f"must be above zero, got {value}")
         return value
 
@@ -211,15 +214,26 @@ class _Fields:
         return BundleError(f"{self._source}: {field!r} {what}; get a complete copy of the bundle")
 
 
+def _is_number(value: object) -> bool:
+    """Whether this is a number, no truth value, that float32 can hold."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(cast(float, value)) <= _MAX_NUMBER  # False for NaN
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     source = path / MANIFEST
     if not source.is_file():
-        raise BundleError(f"{source}: not found; name the folder of a bundle, with its manifest.json")
+        raise BundleError(
+            f"{source}: not found; name the folder of a bundle, with its manifest.json"
+        )
     if source.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{source}: larger than {MAX_MANIFEST_BYTES} bytes, so no manifest")
+        raise BundleError(
+            f"{source}: larger than {MAX_MANIFEST_BYTES} bytes, so no manifest; "
+            "get a complete copy of the bundle"
+        )
     try:
         manifest = json.loads(source.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{source}: not valid JSON ({error}); get a complete copy") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{source}: must be a JSON object; get a complete copy of the bundle")
@@ -228,13 +242,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_checked(path: Path, name: str, entry: Any) -> bytes:
     source = path / name
-    outside = Path(name).name != name or source.resolve().parent != path.resolve()
-    if name in ("", ".", "..") or outside:
-        raise BundleError(f"{path / MANIFEST}: file name {name!r} leads out of the bundle; do not use it")
+    if not _FILE_NAME.fullmatch(name) or source.is_symlink():
+        raise BundleError(
+            f"{path / MANIFEST}: {name!r} is no plain file of the bundle and may lead out of it; "
+            "do not use it"
+        )
     if not source.is_file():
         raise BundleError(f"{source}: missing; get a complete copy of the bundle")
     if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
-        raise BundleError(f"{path / MANIFEST}: {name!r} needs a size and a sha256; get a complete copy")
+        raise BundleError(
+            f"{path / MANIFEST}: {name!r} needs a size and a sha256; get a complete copy"
+        )
     if source.stat().st_size != entry["size"]:
         raise BundleError(
             f"{source}: {source.stat().st_size} bytes instead of {entry['size']}; "
@@ -243,21 +261,18 @@ def _read_checked(path: Path, name: str, entry: Any) -> bytes:
     content = source.read_bytes()
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise BundleError(
-            f"{source}: its SHA-256 is not the manifest's; it was changed, get a fresh copy of the bundle"
+            f"{source}: its SHA-256 is not the manifest's; "
+            "it was changed, get a fresh copy of the bundle"
         )
     return content
 
 
 def _face_model(path: Path, fields: _Fields, files: Mapping[str, Any]) -> FaceModel:
-    try:
-        template = np.array(fields.get("face.template", list), np.float32)
-    except ValueError as error:
-        raise fields.error("face.template", "must be five [x, y] pairs") from error
-    if template.shape != (5, 2) or not np.isfinite(template).all():
-        raise fields.error("face.template", f"must be five [x, y] pairs, got shape {template.shape}")
     size, chunks = fields.get("face.input_size", int), fields.get("face.chunks", int)
-    if not 1 <= size <= 1024 or chunks < 1:
-        raise fields.error("face", "needs an input_size from 1 to 1024 and at least 1 chunk")
+    if not 1 <= size <= 1024 or not 1 <= chunks <= MAX_CHUNKS:
+        raise fields.error(
+            "face", f"needs an input_size from 1 to 1024 and 1 to {MAX_CHUNKS} chunks"
+        )
     if fields.get("face.colour", str) != "grey":
         raise fields.error("face.colour", "must be 'grey'")
     if "heads.npz" not in files:
@@ -266,11 +281,19 @@ def _face_model(path: Path, fields: _Fields, files: Mapping[str, Any]) -> FaceMo
         input_size=size,
         mean=fields.number("face.mean"),
         std=fields.positive("face.std"),
-        template=template,
+        template=_template(fields),
         chunks=chunks,
         temperature=fields.positive("face.temperature"),
         heads=_heads(path / "heads.npz", _read_checked(path, "heads.npz", files["heads.npz"])),
     )
+
+
+def _template(fields: _Fields) -> NDArray[np.float32]:
+    points = fields.get("face.template", list)
+    pairs = [p for p in points if isinstance(p, list) and len(p) == 2 and all(map(_is_number, p))]
+    if len(points) != 5 or len(pairs) != 5 or pairs.count(pairs[0]) == 5:
+        raise fields.error("face.template", f"must be five [x, y] points that differ, got {points}")
+    return np.array(pairs, np.float32)
 
 
 def _heads(source: Path, content: bytes) -> LinearHeads:
@@ -282,16 +305,26 @@ def _heads(source: Path, content: bytes) -> LinearHeads:
     }
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{source}: not an .npz without pickles ({error})") from error
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except Exception as error:  # a damaged archive raises anything: zlib.error, EOFError, TypeError
+        raise BundleError(
+            f"{source}: not an .npz without pickles ({error}); get a complete copy of the bundle"
+        ) from error
     if arrays.keys() & {"frame_weight", "frame_bias"}:
         shapes |= {"frame_weight": (2,), "frame_bias": ()}
     for name, shape in shapes.items():
         array = arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != np.float32:
+        if (
+            array is None
+            or array.shape != shape
+            or array.dtype != np.float32
+            or not np.isfinite(array).all()
+        ):
             got = "nothing" if array is None else f"{array.shape} {array.dtype}"
-            raise BundleError(f"{source}: {name}: expected {shape} float32, got {got}")
+            raise BundleError(
+                f"{source}: {name}: expected {shape} float32 of finite numbers, got {got}; "
+                "get a complete copy of the bundle"
+            )
     return LinearHeads(**{name: arrays[name] for name in shapes})
 
 

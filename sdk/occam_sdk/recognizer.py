@@ -42,7 +42,10 @@ from .video.faces import LONG_SIDES, CenterFace, FaceDetector, Tracker
 
 BATCH: Final = 16  # faces scored at once
 MAX_FACES: Final = 8  # of one frame, the largest; a crowd in the background decides nothing
-STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look than one frame of many
+STILL_LONG_SIDES: Final = (
+    640,
+    *LONG_SIDES,
+)  # a still is worth a closer look than one frame of many
 
 Progress = Callable[[float], None]
 
@@ -131,7 +134,13 @@ class Recognizer:
         """Let go of networks and memory; a second call does nothing. Later calls raise ``RuntimeError``."""
         with self._lock:
             self._closed = True
-            for name in ("_video_detector", "_still_detector", "_expression", "_classifier", "_features"):
+            for name in (
+                "_video_detector",
+                "_still_detector",
+                "_expression",
+                "_classifier",
+                "_features",
+            ):
                 self.__dict__.pop(name, None)
 
     def warmup(self) -> None:
@@ -152,7 +161,9 @@ class Recognizer:
             expression=self._expression_info,
             voice=self._voice_info,
             voice_features=_voice_features_info(),
-            commercial_ok={part: terms.commercial_ok for part, terms in self._bundle.licences.items()},
+            commercial_ok={
+                part: terms.commercial_ok for part, terms in self._bundle.licences.items()
+            },
         )
 
     def predict_image(self, image: NDArray[np.uint8]) -> tuple[FaceScores, ...]:
@@ -205,7 +216,7 @@ class Recognizer:
                 clip has a single frame (``predict_image`` takes pictures).
             TypeError, ValueError: frames or waveform are not as said above.
         """
-        tell = progress or (lambda time_s: None)
+        tell = progress or _ignore
         with self._turn():
             if isinstance(clip, (str, os.PathLike)):
                 if waveform is not None:
@@ -353,7 +364,9 @@ class _Watched:
         """The face seen longest and largest: its faces by frame, and the same as arrays."""
         if not self._faces:
             return {}, None
-        track = max(self._faces, key=lambda track: sum(f.face.area for f in self._faces[track].values()))
+        track = max(
+            self._faces, key=lambda track: sum(f.face.area for f in self._faces[track].values())
+        )
         faces = self._faces[track]
         return faces, FrameScores(
             times_s=np.array([self.times_s[index] for index in faces], np.float64),
@@ -361,6 +374,10 @@ class _Watched:
             valence_arousal=np.array([(f.valence, f.arousal) for f in faces.values()], np.float32),
             embeddings=np.stack(self._embeddings[track]),
         )
+
+
+def _ignore(_time_s: float) -> None:
+    """What is told to nobody."""
 
 
 def _in_order(frames: Iterable[Frame]) -> Iterator[Frame]:

@@ -17,13 +17,13 @@ RATE_HZ: Final = 16_000
 """Sample rate of every waveform, in Hz: what the voice features are defined on."""
 
 Status = Literal["ok", "no_face", "no_voice", "no_evidence"]
-"""``ok``: face and voice; ``no_face``: voice alone; ``no_voice``: face alone; ``no_evidence``: neither."""
+"""``ok``: face and voice; ``no_face``, ``no_voice``: the other alone; ``no_evidence``: neither."""
 
 
 def _check_array(
     name: str, array: object, dtype: type[np.generic], shape: tuple[int | str, ...]
 ) -> None:
-    """Raise unless ``array`` has this dtype and shape; a string in ``shape`` stands for any length."""
+    """Raise unless ``array`` has this dtype and shape; a string in ``shape`` is any length."""
     want = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''}) {np.dtype(dtype).name}"
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected {want}, got {type(array).__name__}")
@@ -62,11 +62,11 @@ class Frame:
     def __post_init__(self) -> None:
         check_image(self.image)
         if not math.isfinite(self.time_s):
-            raise ValueError(f"Frame.time_s: expected a finite number of seconds, got {self.time_s}")
+            raise ValueError(f"Frame.time_s: expected finite seconds, got {self.time_s}")
 
 
 def check_image(image: object) -> None:
-    """Raise unless ``image`` is a non-empty (H, W, 3) uint8 array, as OpenCV gives pictures (BGR)."""
+    """Raise unless ``image`` is a non-empty (H, W, 3) uint8 array, as OpenCV gives pictures."""
     _check_array("image", image, np.uint8, ("H", "W", 3))
     assert isinstance(image, np.ndarray)  # narrows the type; _check_array has raised otherwise
     if 0 in image.shape:
@@ -225,7 +225,7 @@ class FaceScores:
 
 @dataclass(frozen=True, eq=False)
 class TimelineRow:
-    """One frame of the clip: its time and the main face in it, or None where that face is not seen."""
+    """One frame of the clip: its time and the main face, or None where that face is not seen."""
 
     index: int
     time_s: float
@@ -239,7 +239,7 @@ class TimelineRow:
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """The weights that were really used; a modality that is missing has 0, both sum to 1 or to 0."""
+    """The weights that were really used: 0 for what is missing; both sum to 1 or to 0."""
 
     face: float
     voice: float
@@ -275,7 +275,8 @@ class ClipResult:
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
-            raise ValueError(f"ClipResult.status: expected one of {get_args(Status)}, got {self.status!r}")
+            known = get_args(Status)
+            raise ValueError(f"ClipResult.status: expected one of {known}, got {self.status!r}")
         if self.scores is not None:
             _check_array("ClipResult.scores", self.scores, np.float32, (len(LABELS),))
 

@@ -10,14 +10,15 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..media import Damage, audio_stream, decode, open_media, start_s
+from ..media import Damage, audio_stream, decode, open_media, start_s, time_s
 from ..types import RATE_HZ, Waveform
 
 PIECE_S: Final = 6.0
-"""Longest piece that is scored at once, in seconds: the voice model has learnt from utterances of 2 to
-5 s, and functionals over minutes mean something else."""
+"""Longest piece that is scored at once, in seconds: the voice model has learnt from utterances of 2
+to 5 s, and functionals over minutes mean something else."""
 
 MIN_PIECE_S: Final = 1.5  # a rest shorter than this stays with the piece before it
+GAP_S: Final = 0.25  # less than this between two sounds is a rough timestamp, not a pause
 
 
 class AudioFile:
@@ -45,36 +46,66 @@ class AudioFile:
             stream = audio_stream(container)
             if stream is None:
                 return
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
-            start = start_s(container)
-            position_s: float | None = None
+            start, position_s = start_s(container), None
+            resampler = _Resampler()
             for sound in decode(container, stream, self.damage):
+                due_s = time_s(sound, stream, start)
                 if position_s is None:
-                    position_s = 0.0 if sound.time is None else sound.time - start
-                for resampled in resampler.resample(sound):
-                    chunk = _waveform(resampled, position_s)
-                    position_s = self.end_s = position_s + chunk.duration_s
-                    yield chunk
-            if position_s is not None:
-                for resampled in resampler.resample(None):
-                    yield _waveform(resampled, position_s)
+                    position_s = due_s or 0.0
+                elif due_s is not None and due_s > position_s + GAP_S:
+                    self.damage.notes.append(f"no sound from {position_s:.1f} s to {due_s:.1f} s")
+                    position_s = due_s
+                for samples in resampler.feed(sound):
+                    yield Waveform(samples, position_s)
+                    position_s = self.end_s = position_s + len(samples) / RATE_HZ
+            for samples in resampler.flush():
+                assert position_s is not None  # there is a rest only after a sound
+                yield Waveform(samples, position_s)
+                position_s = self.end_s = position_s + len(samples) / RATE_HZ
+
+
+class _Resampler:
+    """Sounds of any rate, layout and sample format to (N,) float32, mono, 16 kHz, in [-1, 1]."""
+
+    def __init__(self) -> None:
+        self._kind: tuple[str, str, int] | None = None
+        self._resampler = av.AudioResampler(format="fltp", rate=RATE_HZ)
+
+    def feed(self, sound: av.AudioFrame) -> Iterator[NDArray[np.float32]]:
+        kind = (sound.format.name, sound.layout.name, sound.sample_rate)
+        if self._kind is not None and kind != self._kind:  # in joined or damaged files
+            yield from self.flush()
+            self._resampler = av.AudioResampler(format="fltp", rate=RATE_HZ)
+        self._kind = kind
+        yield from map(_mono, self._resampler.resample(sound))
+
+    def flush(self) -> Iterator[NDArray[np.float32]]:
+        # A resampler with nothing to do hands the None that flushes it through.
+        yield from (_mono(rest) for rest in self._resampler.resample(None) if rest is not None)
+
+
+def _mono(sound: av.AudioFrame) -> NDArray[np.float32]:
+    # FFmpeg's own downmix of float sound adds up to 3 dB and so leaves [-1, 1].
+    channels = np.clip(np.nan_to_num(sound.to_ndarray(), nan=0.0), -1, 1)
+    return np.asarray(channels.mean(axis=0), np.float32)
 
 
 def pieces(chunks: Iterator[Waveform]) -> Iterator[Waveform]:
-    """The same sound, cut into pieces of ``PIECE_S``; the last is up to ``MIN_PIECE_S`` longer."""
+    """Cut sound into pieces of ``PIECE_S``; the last is up to ``MIN_PIECE_S`` longer.
+
+    A pause in the timestamps ends a piece, too.
+    """
     piece, rest = round(PIECE_S * RATE_HZ), round(MIN_PIECE_S * RATE_HZ)
     buffer: NDArray[np.float32] = np.zeros(0, np.float32)
-    start: float | None = None
+    start = 0.0
     for chunk in chunks:
-        start = chunk.start_s if start is None else start
+        if not len(buffer) or chunk.start_s > start + len(buffer) / RATE_HZ + GAP_S:
+            if len(buffer):
+                yield Waveform(buffer, start)
+            buffer, start = np.zeros(0, np.float32), chunk.start_s
         buffer = np.concatenate([buffer, chunk.samples])
         while len(buffer) >= piece + rest:
             yield Waveform(buffer[:piece].copy(), start)
             buffer, start = buffer[piece:], start + PIECE_S
-    if start is not None and len(buffer):
+    if len(buffer):
         yield Waveform(buffer, start)
-
-
-def _waveform(sound: av.AudioFrame, start_s: float) -> Waveform:
-    samples = sound.to_ndarray().reshape(-1).astype(np.float32)
-    return Waveform(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), start_s)

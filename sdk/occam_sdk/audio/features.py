@@ -16,7 +16,9 @@ from ..types import RATE_HZ, Waveform
 FEATURE_COUNT: Final = 1582
 FEATURE_SETS: Final = {"IS10_paraling_compat": "is09-13/IS10_paraling_compat.conf"}
 
-MIN_SPEECH_S: Final = 1.0  # less sound than this has too few frames for functionals to mean anything
+MIN_SPEECH_S: Final = (
+    1.0  # less sound than this has too few frames for functionals to mean anything
+)
 FRAME_S: Final = 0.025
 MIN_LEVEL_DB: Final = -65.0  # of the loud frames, re full scale; the faintest RAVDESS actor has -56
 MIN_RANGE_DB: Final = 12.0  # loud frames above quiet ones; hum and hiss have 5, speech 15 and more
@@ -77,7 +79,7 @@ class VoiceFeatures:
         gain = 10 ** ((LEVEL_DB - _levels_db(waveform)[1]) / 20)
         samples = np.clip(waveform.samples * np.float32(gain), -PEAK, PEAK)
         features = self._smile.process_signal(samples, RATE_HZ).to_numpy(np.float32)[0]
-        return np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0)
+        return np.asarray(np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
 
 
 def has_speech(waveform: Waveform) -> bool:

@@ -60,15 +60,17 @@ def similarity(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDAr
     Least squares in closed form: a similarity of the plane is w = a z + b in complex numbers.
 
     Raises:
-        ValueError: all source points coincide, so that no scale is defined.
+        ValueError: a source point is not finite, or all of them or of the target coincide, so that
+            no scale is defined.
     """
+    if not np.isfinite(source).all() or (source == source[0]).all():
+        raise ValueError(f"landmarks: expected finite points that differ, got {source.tolist()}")
     z = source[:, 0].astype(np.float64) + 1j * source[:, 1]
     w = target[:, 0].astype(np.float64) + 1j * target[:, 1]
     centred = z - z.mean()
-    spread = float((np.abs(centred) ** 2).sum())
-    if not spread > 0:
-        raise ValueError(f"landmarks: expected points that differ, got {source.tolist()}")
-    a = (centred.conj() * (w - w.mean())).sum() / spread
+    a = (centred.conj() * (w - w.mean())).sum() / (np.abs(centred) ** 2).sum()
+    if a == 0:
+        raise ValueError(f"landmarks: no similarity maps {source.tolist()} onto {target.tolist()}")
     b = w.mean() - a * z.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
@@ -83,5 +85,7 @@ def _face_region(
     margin = 2 + 1 / np.hypot(matrix[0, 0], matrix[1, 0])  # a block, and the pixels beside the edge
     height, width = image.shape[:2]
     left, top = np.clip(np.floor(seen.min(0) - margin), 0, [width - 1, height - 1]).astype(int)
-    right, bottom = np.clip(np.ceil(seen.max(0) + margin), [left + 1, top + 1], [width, height]).astype(int)
+    right, bottom = np.clip(
+        np.ceil(seen.max(0) + margin), [left + 1, top + 1], [width, height]
+    ).astype(int)
     return image[top:bottom, left:right], (int(left), int(top))

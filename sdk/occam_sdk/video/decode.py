@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..media import Damage, decode, open_media, start_s, video_stream
+from ..media import Damage, decode, open_media, start_s, time_s, video_stream
 from ..types import Frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-SHORTFALL_S: Final = 0.5  # this much less than the track's own duration is a truncated file
+RESET_S: Final = 1.0  # a step back as long as this is a clock set anew, as in joined recordings
+TICK_S: Final = 0.001  # what a shorter step back becomes
 DEFAULT_RATE_HZ: Final = 25.0  # for a frame without a timestamp in a stream without a frame rate
 
 
@@ -50,33 +51,45 @@ class VideoFile:
     def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
         start = start_s(container)
         interval_s = 1 / float(stream.average_rate or stream.base_rate or DEFAULT_RATE_HZ)
-        index, disordered, last_s = 0, 0, -float("inf")
-        for picture in decode(container, stream, self.damage):
-            if picture.time is None:
-                time_s = 0.0 if index == 0 else last_s + interval_s
-            else:
-                time_s = picture.time - start
-            if time_s <= last_s:
+        disordered, last_s = 0, -float("inf")
+        for index, picture in enumerate(decode(container, stream, self.damage)):
+            due_s = time_s(picture, stream, start)
+            if due_s is None:
+                due_s = last_s + interval_s if index else 0.0
+            if due_s <= last_s:  # the decoder gives them in order, so it is the timestamp that lies
                 disordered += 1
-                continue
-            last_s = time_s
-            self.end_s = time_s + interval_s
-            yield Frame(index, time_s, _upright(picture))
-            index += 1
+                if due_s < last_s - RESET_S:
+                    start -= last_s + interval_s - due_s
+                    due_s = last_s + interval_s
+                else:
+                    due_s = last_s + TICK_S
+            last_s = due_s
+            self.end_s = due_s + interval_s
+            yield Frame(index, due_s, _upright(picture))
         if disordered:
-            self.damage.notes.append(f"{disordered} frames left out: their timestamps did not increase")
-        claimed = stream.duration
-        if claimed is not None and stream.time_base is not None:
-            first = stream.start_time or 0
-            claimed_end_s = float((first + claimed) * stream.time_base) - start
-            if self.end_s < claimed_end_s - SHORTFALL_S:
-                self.damage.cut_short(
-                    f"the video track ends at {self.end_s:.1f} s of {claimed_end_s:.1f} s"
-                )
+            self.damage.notes.append(f"frames whose timestamps did not increase: {disordered}")
 
 
 def _upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR, turned as the stream's display matrix asks for."""
+    """(H, W, 3) BGR, turned and mirrored as the stream's display matrix asks for."""
     image = picture.to_ndarray(format="bgr24")
+    if _mirrored(picture):
+        image = image[::-1]
+    # av_display_rotation_get, which this is, counts counterclockwise, and so does rot90.
     quarters = round(picture.rotation / 90) % 4
     return np.asarray(np.ascontiguousarray(np.rot90(image, quarters)), np.uint8)
+
+
+def _mirrored(picture: av.VideoFrame) -> bool:
+    """Whether the display matrix (a, b, _, c, d, ...) also mirrors, as some front cameras' do.
+
+    ``VideoFrame.rotation`` is where such a matrix takes the x axis; the y axis goes the other way.
+    """
+    try:
+        matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV before 19 does not know every kind of side data
+        return False
+    if matrix is None:
+        return False
+    a, b, _, c, d = (float(v) for v in np.frombuffer(matrix, np.int32)[:5])
+    return a * d - b * c < 0

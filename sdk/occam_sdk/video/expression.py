@@ -55,4 +55,6 @@ def to_grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     count, height, width, channels = crops.shape
     flat = crops.reshape(count * height, width, channels)
-    return np.asarray(cv2.cvtColor(flat, cv2.COLOR_BGR2GRAY), np.uint8).reshape(count, height, width)
+    return np.asarray(cv2.cvtColor(flat, cv2.COLOR_BGR2GRAY), np.uint8).reshape(
+        count, height, width
+    )

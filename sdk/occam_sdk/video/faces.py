@@ -57,7 +57,9 @@ class CenterFace:
         height, width = image.shape[:2]
         scale = long_side / max(height, width)
         size = (_round_up(width * scale), _round_up(height * scale))
-        resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        resized = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
         tensor = resized.transpose(2, 0, 1)[None].astype(np.float32)
         out = self._session.run({"image": tensor})
         boxes, landmarks, scores = _decode(
@@ -94,7 +96,9 @@ def _decode(
     centre_yx = (np.stack([rows, columns], 1) + offset[:, rows, columns].T + 0.5) * STRIDE
     top_left_yx = centre_yx - size_yx / 2
     boxes = np.concatenate([top_left_yx[:, ::-1], (top_left_yx + size_yx)[:, ::-1]], axis=1)
-    points_yx = points[:, rows, columns].T.reshape(-1, 5, 2) * size_yx[:, None] + top_left_yx[:, None]
+    points_yx = (
+        points[:, rows, columns].T.reshape(-1, 5, 2) * size_yx[:, None] + top_left_yx[:, None]
+    )
     landmarks = points_yx[:, :, ::-1]
     return boxes.astype(np.float32), landmarks.astype(np.float32), heat[rows, columns]
 

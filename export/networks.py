@@ -1,0 +1,61 @@
+"""Checkpoints to ONNX: opset 17, any batch size, batch norm folded into the convolutions."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import Final
+
+import onnx
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from occam_sdk.audio.features import FEATURE_COUNT
+from training.network import ResNet18Lite
+from training.prepare_faces import SIZE
+from training.voice import VoiceNetwork
+
+OPSET: Final = 17
+FACE_OUTPUTS: Final = ("embedding", "emotion", "valence_arousal", "ferplus")
+
+
+def expression_onnx(network: ResNet18Lite) -> bytes:
+    """``image`` (N, 1, 64, 64) to ``FACE_OUTPUTS``."""
+    return _export(_folded(network), torch.zeros(2, 1, SIZE, SIZE), "image", FACE_OUTPUTS)
+
+
+def voice_onnx(network: VoiceNetwork) -> bytes:
+    """``features`` (N, 1582), as openSMILE gives them, to ``emotion`` (N, 7) logits."""
+    return _export(network, torch.zeros(2, FEATURE_COUNT), "features", ("emotion",))
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    """A copy in which every convolution has swallowed the batch norm that follows it."""
+    network = copy.deepcopy(network).eval()
+    for parent in network.modules():
+        if isinstance(parent, nn.Sequential) and len(parent) == 2:
+            first, second = parent
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                parent[0] = fuse_conv_bn_eval(first, second)
+                parent[1] = nn.Identity()
+    return network
+
+
+def _export(
+    network: nn.Module, example: torch.Tensor, name: str, outputs: tuple[str, ...]
+) -> bytes:
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        network.eval().to(memory_format=torch.contiguous_format),
+        (example,),
+        buffer,
+        opset_version=OPSET,
+        input_names=[name],
+        output_names=list(outputs),
+        dynamic_axes={end: {0: "batch"} for end in (name, *outputs)},
+        dynamo=False,
+    )
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())

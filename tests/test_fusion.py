@@ -1,0 +1,63 @@
+"""Late fusion: a weighted mean of what is there, and the result says what was there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from occam_sdk.bundle import FusionModel
+from occam_sdk.fusion import fuse
+from occam_sdk.types import FusionWeights, ModalityScores
+
+FACE = ModalityScores(np.array([0.1, 0.0, 0.0, 0.7, 0.0, 0.2, 0.0], np.float32), 0.5, 0.25)
+VOICE = ModalityScores(np.array([0.6, 0.0, 0.1, 0.1, 0.0, 0.2, 0.0], np.float32))
+
+
+@pytest.mark.parametrize("face_weight", [0.0, 0.25, 0.5, 0.65, 1.0])
+def test_scores_are_weighed_by_the_bundles_weights(face_weight: float) -> None:
+    fused = fuse(FACE, VOICE, FusionModel(face_weight, 1 - face_weight))
+    expected = [
+        face_weight * float(face) + (1 - face_weight) * float(voice)
+        for face, voice in zip(FACE.scores, VOICE.scores, strict=True)
+    ]
+    assert fused.scores is not None
+    assert fused.scores.dtype == np.float32
+    np.testing.assert_allclose(fused.scores, expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(fused.scores.sum(), 1, rtol=1e-6)
+    assert fused.weights == FusionWeights(face=face_weight, voice=1 - face_weight)
+    assert fused.status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("face", "voice", "weights", "status"),
+    [
+        (FACE, None, FusionWeights(face=1.0, voice=0.0), "no_voice"),
+        (None, VOICE, FusionWeights(face=0.0, voice=1.0), "no_face"),
+    ],
+)
+@pytest.mark.parametrize("model", [FusionModel(0.65, 0.35), FusionModel(0.0, 1.0)])
+def test_the_weight_of_what_is_missing_goes_to_what_is_there(
+    face: ModalityScores | None,
+    voice: ModalityScores | None,
+    weights: FusionWeights,
+    status: str,
+    model: FusionModel,
+) -> None:
+    fused = fuse(face, voice, model)
+    there = face or voice
+    assert there is not None
+    np.testing.assert_array_equal(fused.scores, there.scores)
+    assert (fused.weights, fused.status) == (weights, status)
+
+
+def test_without_face_and_voice_there_is_no_answer() -> None:
+    fused = fuse(None, None, FusionModel(0.65, 0.35))
+    assert fused.scores is None
+    assert (fused.weights, fused.status) == (FusionWeights(0.0, 0.0), "no_evidence")
+
+
+def test_the_modalities_own_scores_are_left_alone() -> None:
+    before = FACE.scores.copy(), VOICE.scores.copy()
+    fuse(FACE, VOICE, FusionModel(0.65, 0.35))
+    np.testing.assert_array_equal(FACE.scores, before[0])
+    np.testing.assert_array_equal(VOICE.scores, before[1])

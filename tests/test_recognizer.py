@@ -1,0 +1,449 @@
+"""What a user sees: real pictures and sounds through the public door, with the shipped bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from occam_sdk import (
+    LABELS,
+    BackendError,
+    BundleError,
+    ClipResult,
+    Face,
+    Frame,
+    MediaError,
+    Recognizer,
+    Waveform,
+    demo_clip,
+)
+from occam_sdk.audio.decode import AudioFile
+from occam_sdk.bundle import load_bundle
+from occam_sdk.video.decode import VideoFile
+
+from . import clips
+from .shared import CLIPS, needs_clips
+
+SIZE = 160
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Iterator[Recognizer]:
+    with Recognizer() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return list(VideoFile(demo_clip()))
+
+
+@pytest.fixture(scope="module")
+def sound() -> Waveform:
+    return next(iter(AudioFile(demo_clip())))
+
+
+@pytest.fixture(scope="module")
+def demo(recognizer: Recognizer) -> ClipResult:
+    return recognizer.predict(demo_clip())
+
+
+@pytest.fixture
+def portrait(frames: list[Frame]) -> Image:
+    return cv2.resize(frames[-1].image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def grey(count: int) -> list[Image]:
+    return [np.full((SIZE, SIZE, 3), 128, np.uint8)] * count
+
+
+# The clip that comes with the package
+
+
+def test_a_smiling_face_is_happy(demo: ClipResult) -> None:
+    assert demo.label == "Happy"
+    assert demo.face is not None
+    assert demo.face.label == "Happy"
+    assert demo.valence is not None
+    assert demo.valence > 0
+
+
+def test_scores_are_a_distribution_over_the_labels(demo: ClipResult) -> None:
+    assert demo.scores is not None
+    assert demo.scores.shape == (len(LABELS),)
+    assert demo.scores.sum() == pytest.approx(1, abs=1e-5)
+    assert demo.scores.min() >= 0
+
+
+def test_every_frame_is_a_row_with_the_time_of_the_stream(demo: ClipResult) -> None:
+    assert [row.index for row in demo.timeline] == list(range(75))
+    times_s = [row.time_s for row in demo.timeline]
+    np.testing.assert_allclose(times_s, np.arange(75) / 25, atol=1e-6)
+    assert all(row.face is not None for row in demo.timeline)
+
+
+def test_one_face_keeps_one_id(demo: ClipResult) -> None:
+    assert {row.face.face.track_id for row in demo.timeline if row.face} == {0}
+
+
+def test_sixteen_frames_are_the_evidence_one_of_each_sixteenth(demo: ClipResult) -> None:
+    assert demo.face is not None
+    times_s = np.array(demo.face.evidence_s)
+    assert len(times_s) == 16
+    chunk = np.searchsorted(np.arange(1, 16) * 75 // 16, np.round(times_s * 25), side="right")
+    np.testing.assert_array_equal(chunk, np.arange(16))
+
+
+def test_the_clip_is_said_to_be_as_long_as_it_is(demo: ClipResult) -> None:
+    assert demo.duration_s == pytest.approx(3.0, abs=0.1)
+    assert not demo.truncated
+
+
+def test_json_is_strict_and_holds_the_answer(demo: ClipResult) -> None:
+    data = json.loads(demo.to_json(), parse_constant=pytest.fail)
+    assert data["label"] == "Happy"
+    assert set(data["scores"]) == set(LABELS)
+    assert len(data["timeline"]) == 75
+    assert "timeline" not in json.loads(demo.to_json(timeline=False))
+
+
+def test_the_result_cannot_be_changed(demo: ClipResult) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        demo.status = "no_face"  # type: ignore[misc]
+
+
+def test_the_same_clip_gets_the_same_answer(recognizer: Recognizer, demo: ClipResult) -> None:
+    assert recognizer.predict(str(demo_clip())).to_json() == demo.to_json()
+
+
+# Voice
+
+
+def test_voice_and_face_are_weighed_as_the_bundle_says(demo: ClipResult) -> None:
+    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    fusion = load_bundle().fusion
+    assert demo.status == "ok"
+    assert (demo.weights.face, demo.weights.voice) == (fusion.face, fusion.voice)
+    assert demo.scores is not None
+    assert demo.face is not None
+    assert demo.voice is not None
+    wanted = fusion.face * demo.face.scores + fusion.voice * demo.voice.scores
+    np.testing.assert_allclose(demo.scores, wanted, atol=1e-6)
+
+
+def test_frames_with_a_waveform_get_the_answer_of_their_file(
+    recognizer: Recognizer, frames: list[Frame], sound: Waveform, demo: ClipResult
+) -> None:
+    result = recognizer.predict(frames, sound)
+    assert result.scores is not None
+    np.testing.assert_allclose(result.scores, demo.scores, atol=1e-5)
+    assert result.status == demo.status
+
+
+def test_without_opensmile_the_face_answers_and_the_note_has_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, frames: list[Frame], sound: Waveform
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "opensmile" else found(name, *rest),
+    )
+    with Recognizer() as made:
+        result = made.predict(frames[:20], sound)
+    assert result.status == "no_voice"
+    assert any("pip install 'occam-sdk[audio]'" in note for note in result.notes)
+
+
+# What is missing is said, never guessed
+
+
+def test_without_a_sound_track_the_face_has_all_the_weight(
+    recognizer: Recognizer, portrait: Image, tmp_path: Path
+) -> None:
+    clip = clips.write_clip(tmp_path / "mute.mp4", images=[portrait] * 10)
+    result = recognizer.predict(clip)
+    assert (result.status, result.label, result.voice) == ("no_voice", "Happy", None)
+    assert (result.weights.face, result.weights.voice) == (1, 0)
+    assert "no audio track" in result.notes
+
+
+def test_silence_is_no_voice(recognizer: Recognizer, portrait: Image, tmp_path: Path) -> None:
+    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    silence = np.zeros(44_100 * 2, np.float32)
+    clip = clips.write_clip(tmp_path / "silent.mp4", images=[portrait] * 50, sound=silence)
+    result = recognizer.predict(clip)
+    assert (result.status, result.voice) == ("no_voice", None)
+    assert any("no speech" in note for note in result.notes)
+
+
+def test_a_frame_without_a_face_is_a_row_that_says_so(
+    recognizer: Recognizer, portrait: Image, tmp_path: Path
+) -> None:
+    clip = clips.write_clip(
+        tmp_path / "away.mp4", images=[*[portrait] * 5, *grey(5), *[portrait] * 5]
+    )
+    result = recognizer.predict(clip)
+    assert [row.face is not None for row in result.timeline] == [True] * 5 + [False] * 5 + [
+        True
+    ] * 5
+    assert json.loads(result.to_json())["timeline"][7]["face"] is None
+
+
+def test_a_clip_without_face_and_voice_has_no_label(recognizer: Recognizer, tmp_path: Path) -> None:
+    result = recognizer.predict(clips.write_clip(tmp_path / "grey.mp4", images=grey(10)))
+    assert (result.status, result.label, result.scores) == ("no_evidence", None, None)
+    assert (result.weights.face, result.weights.voice) == (0, 0)
+    assert len(result.timeline) == 10
+    assert json.loads(result.to_json())["scores"] is None
+
+
+def test_a_sound_file_is_judged_by_its_voice(recognizer: Recognizer, tmp_path: Path) -> None:
+    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    path = clips.write_clip(
+        tmp_path / "voice.wav", sound=clips.speech_like(3), sound_hz=16_000, sound_codec="pcm_s16le"
+    )
+    result = recognizer.predict(path)
+    assert (result.status, result.face, result.timeline) == ("no_face", None, ())
+    assert (result.weights.face, result.weights.voice) == (0, 1)
+    assert result.duration_s == pytest.approx(3, abs=0.05)
+
+
+def test_a_truncated_clip_is_judged_by_what_is_left_and_says_so(
+    recognizer: Recognizer, frames: list[Frame], tmp_path: Path
+) -> None:
+    images = [cv2.resize(frame.image, (SIZE, SIZE)) for frame in frames]
+    whole = clips.write_clip(
+        tmp_path / "whole.mp4", images=images, muxer={"movflags": "+faststart"}
+    )
+    result = recognizer.predict(clips.cut(whole, 0.6))
+    assert result.truncated
+    assert result.label == "Happy"
+    assert 2 <= len(result.timeline) < 75
+    assert result.notes
+
+
+# Several faces
+
+
+def test_the_main_face_is_the_one_seen_longest_and_largest(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    small = cv2.resize(portrait, (80, 80), interpolation=cv2.INTER_AREA)
+    images = []
+    for index in range(12):
+        image = np.full((SIZE, 320, 3), 128, np.uint8)
+        image[:80, :80] = small
+        if index >= 4:
+            image[:, SIZE:] = portrait
+        images.append(image)
+    result = recognizer.predict([Frame(i, i / 25, image) for i, image in enumerate(images)])
+    assert [row.face is not None for row in result.timeline] == [False] * 4 + [True] * 8
+    assert all(row.face.face.box_xyxy[0] > SIZE for row in result.timeline if row.face)
+
+
+def test_all_faces_of_a_picture_come_back_the_largest_first(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    image = np.full((SIZE, 320, 3), 128, np.uint8)
+    image[:100, :100] = cv2.resize(portrait, (100, 100), interpolation=cv2.INTER_AREA)
+    image[:, SIZE:] = portrait
+    found = recognizer.predict_image(image)
+    assert [face.label for face in found] == ["Happy", "Happy"]
+    assert found[0].face.area > found[1].face.area
+    assert found[0].face.box_xyxy[0] > SIZE
+
+
+def test_a_picture_is_judged_alike_in_colour_and_in_grey(
+    recognizer: Recognizer, frames: list[Frame]
+) -> None:
+    image = frames[40].image
+    shades = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    (coloured,), (toneless,) = recognizer.predict_image(image), recognizer.predict_image(shades)
+    np.testing.assert_allclose(coloured.scores, toneless.scores, atol=0.1)
+
+
+def test_a_picture_without_a_face_has_none(recognizer: Recognizer) -> None:
+    assert recognizer.predict_image(grey(1)[0]) == ()
+
+
+def test_a_detector_of_the_users_own_takes_the_bundles_place(portrait: Image) -> None:
+    class Fixed:
+        def detect(self, image: Image) -> tuple[Face, ...]:
+            landmarks = np.array([[60, 60], [100, 60], [80, 85], [65, 105], [95, 105]], np.float32)
+            return (Face(np.array([40, 30, 120, 130], np.float32), landmarks, 1.0),)
+
+    with Recognizer(detector=Fixed()) as made:
+        (found,) = made.predict_image(portrait)
+        assert made.info.detector is None
+    np.testing.assert_array_equal(found.face.box_xyxy, [40, 30, 120, 130])
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "says"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), ValueError, "at least 1x1"),
+        (np.zeros((40, 40, 3), np.uint16), TypeError, "uint8"),
+        (np.zeros((40, 40), np.uint8), ValueError, r"\(H, W, 3\)"),
+        (np.zeros((40, 40, 4), np.uint8), ValueError, r"\(H, W, 3\)"),
+        ("face.jpg", TypeError, "str"),
+        (None, TypeError, "NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused(
+    recognizer: Recognizer, image: object, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        recognizer.predict_image(image)  # type: ignore[arg-type]
+
+
+def test_a_clip_of_one_frame_is_refused_with_the_remedy(
+    recognizer: Recognizer, portrait: Image, tmp_path: Path
+) -> None:
+    clip = clips.write_clip(tmp_path / "one.mp4", images=[portrait])
+    with pytest.raises(MediaError, match=r"one\.mp4.*predict_image"):
+        recognizer.predict(clip)
+    with pytest.raises(MediaError, match="predict_image"):
+        recognizer.predict([Frame(0, 0.0, portrait)])
+
+
+def test_frames_whose_times_do_not_increase_are_refused(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    with pytest.raises(ValueError, match="strictly increase"):
+        recognizer.predict([Frame(0, 0.0, portrait), Frame(1, 0.0, portrait)])
+
+
+def test_bare_arrays_are_refused_with_the_remedy(recognizer: Recognizer, portrait: Image) -> None:
+    with pytest.raises(TypeError, match=r"Frame\(index, time_s, image\)"):
+        recognizer.predict([portrait])  # type: ignore[list-item]
+
+
+def test_a_waveform_beside_a_file_is_refused(recognizer: Recognizer, sound: Waveform) -> None:
+    with pytest.raises(TypeError, match="file brings its own"):
+        recognizer.predict(demo_clip(), sound)
+
+
+def test_after_a_bad_clip_the_next_one_is_judged(
+    recognizer: Recognizer, demo: ClipResult, tmp_path: Path
+) -> None:
+    with pytest.raises(MediaError, match="no such file"):
+        recognizer.predict(tmp_path / "missing.mp4")
+    assert recognizer.predict(demo_clip()).to_json() == demo.to_json()
+
+
+def test_no_frame_at_all_is_no_evidence(recognizer: Recognizer) -> None:
+    assert recognizer.predict([]).status == "no_evidence"
+
+
+# The recognizer itself
+
+
+def test_info_is_read_back_from_the_runtime(recognizer: Recognizer) -> None:
+    info = recognizer.info
+    assert info.model == load_bundle().name
+    assert info.expression.backend.startswith("openvino ")
+    assert (info.expression.device, info.expression.precision) == ("CPU", "f32")
+    assert info.commercial_ok["weights"] == "no"
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of auto, cpu"):
+        Recognizer(device="tpu")
+
+
+def test_an_absent_device_is_refused_with_the_remedy() -> None:
+    import openvino
+
+    if any(name.startswith("NPU") for name in openvino.Core().available_devices):
+        pytest.skip("this machine has an NPU")
+    with pytest.raises(BackendError, match="device='cpu'"):
+        Recognizer(device="intel:npu")
+
+
+def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        Recognizer(tmp_path)
+
+
+def test_close_may_be_called_twice_and_ends_all_use(portrait: Image) -> None:
+    made = Recognizer()
+    made.close()
+    made.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        made.predict_image(portrait)
+
+
+def test_warmup_changes_no_answer(demo: ClipResult) -> None:
+    with Recognizer() as made:
+        made.warmup()
+        assert made.predict(demo_clip()).to_json() == demo.to_json()
+
+
+def test_threads_take_turns_and_get_the_same_answers(
+    recognizer: Recognizer, frames: list[Frame]
+) -> None:
+    wanted = recognizer.predict(frames[:20]).to_json()
+    answers: list[str] = []
+
+    def ask() -> None:
+        answers.append(recognizer.predict(frames[:20]).to_json())
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [wanted] * 3
+
+
+def test_progress_is_told_up_to_the_end(recognizer: Recognizer, frames: list[Frame]) -> None:
+    told: list[float] = []
+    recognizer.predict(frames[:5], progress=told.append)
+    np.testing.assert_allclose(told, np.arange(5) / 25, atol=1e-6)
+
+
+# Real clips of other people
+
+
+@needs_clips
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("style_happyenglish_clip1.mp4", "Happy"),
+        ("style_furious_talk1_clip1.mp4", "Angry"),
+        ("style_sadgirl_clip1.mp4", "Sad"),
+    ],
+)
+def test_an_acted_style_is_recognised(recognizer: Recognizer, name: str, label: str) -> None:
+    result = recognizer.predict(CLIPS / name)
+    assert (result.label, result.status) == (label, "no_voice")
+
+
+@needs_clips
+def test_a_track_of_near_silence_is_no_voice(recognizer: Recognizer) -> None:
+    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    assert recognizer.predict(CLIPS / "pyfeat_single_face.mp4").status == "no_voice"
+
+
+@needs_clips
+def test_face_and_speech_are_both_heard_and_seen(recognizer: Recognizer) -> None:
+    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    result = recognizer.predict(CLIPS / "grid_bbaf2n.mpg")
+    assert result.status == "ok"
+    assert result.label == "Neutral"
+    assert all(row.face is not None for row in result.timeline)
