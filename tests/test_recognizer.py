@@ -281,6 +281,7 @@ def test_a_picture_without_a_face_has_none(recognizer: Recognizer) -> None:
 def test_a_detector_of_the_users_own_takes_the_bundles_place(portrait: Image) -> None:
     class Fixed:
         def detect(self, image: Image) -> tuple[Face, ...]:
+            assert image.dtype == np.uint8
             landmarks = np.array([[60, 60], [100, 60], [80, 85], [65, 105], [95, 105]], np.float32)
             return (Face(np.array([40, 30, 120, 130], np.float32), landmarks, 1.0),)
 

@@ -104,20 +104,23 @@ class Recognizer:
     ) -> None:
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.Lock()
-        self._closed = False
         self._detector_info: SessionInfo | None = None
-        self._video_detector = self._still_detector = detector
-        if detector is None:
+        still_detector = video_detector = detector
+        if video_detector is None or still_detector is None:
             session = open_session(self._bundle.read("detector.onnx"), device=device)
             self._detector_info = session.info
-            self._video_detector = CenterFace(session)
-            self._still_detector = CenterFace(session, long_sides=STILL_LONG_SIDES)
+            video_detector = CenterFace(session)
+            still_detector = CenterFace(session, long_sides=STILL_LONG_SIDES)
         expression = open_session(self._bundle.read("expression.onnx"), device=device)
         voice = open_session(self._bundle.read("voice.onnx"), device=device)
         self._expression_info, self._voice_info = expression.info, voice.info
-        self._expression = ExpressionNetwork(expression, self._bundle.face)
-        self._classifier = VoiceClassifier(voice, self._bundle.voice)
-        self._features: VoiceFeatures | None = None
+        self._stages: _Stages | None = _Stages(
+            video_detector,
+            still_detector,
+            ExpressionNetwork(expression, self._bundle.face),
+            VoiceClassifier(voice, self._bundle.voice),
+        )
+        self._features: VoiceFeatures | None = None  # openSMILE takes a second to load: when needed
 
     def __enter__(self) -> Recognizer:
         return self
@@ -133,23 +136,14 @@ class Recognizer:
     def close(self) -> None:
         """Let go of networks and memory; a second call does nothing. Later calls raise ``RuntimeError``."""
         with self._lock:
-            self._closed = True
-            for name in (
-                "_video_detector",
-                "_still_detector",
-                "_expression",
-                "_classifier",
-                "_features",
-            ):
-                self.__dict__.pop(name, None)
+            self._stages = self._features = None
 
     def warmup(self) -> None:
         """Run every network once, so that the first clip is not the slowest."""
-        with self._turn():
-            blank = np.zeros((240, 320, 3), np.uint8)
-            self._video_detector.detect(blank)
+        with self._turn() as stages:
+            stages.video_detector.detect(np.zeros((240, 320, 3), np.uint8))
             size = self._bundle.face.input_size
-            self._expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
+            stages.expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
 
     @property
     def info(self) -> RecognizerInfo:
@@ -186,11 +180,11 @@ class Recognizer:
             ()
         """
         check_image(image)
-        with self._turn():
-            faces = _largest(self._still_detector.detect(image))
+        with self._turn() as stages:
+            faces = _largest(stages.still_detector.detect(image))
             if not faces:
                 return ()
-            scored = self._expression.score(self._crops(image, faces), np.zeros(len(faces)))
+            scored = stages.expression.score(self._crops(image, faces), np.zeros(len(faces)))
             return tuple(_face_scores(face, scored, row) for row, face in enumerate(faces))
 
     def predict(
@@ -217,21 +211,30 @@ class Recognizer:
             TypeError, ValueError: frames or waveform are not as said above.
         """
         tell = progress or _ignore
-        with self._turn():
+        with self._turn() as stages:
             if isinstance(clip, (str, os.PathLike)):
                 if waveform is not None:
                     raise TypeError("waveform: a file brings its own sound; give frames with it")
-                return self._predict_file(Path(clip), tell)
+                return self._predict_file(stages, Path(clip), tell)
+            if waveform is not None and not isinstance(waveform, Waveform):
+                raise TypeError(
+                    f"waveform: expected a Waveform, got {type(waveform).__name__}; "
+                    "wrap 16 kHz samples as Waveform(samples)"
+                )
             sound = pieces(iter([waveform])) if waveform is not None else iter(())
             return self._predict(
-                _in_order(clip), sound, _Claims("the clip", True, waveform is not None), tell
+                stages,
+                _in_order(clip),
+                sound,
+                _Claims("the clip", True, waveform is not None),
+                tell,
             )
 
-    def _predict_file(self, path: Path, tell: Progress) -> ClipResult:
+    def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
         media = probe(path)
         video, audio = VideoFile(path), AudioFile(path)
         claims = _Claims(str(path), media.has_video, media.has_audio)
-        result = self._predict(iter(video), iter(audio), claims, tell)
+        result = self._predict(stages, iter(video), iter(audio), claims, tell)
         if not result.timeline and result.duration_s == 0:
             raise MediaError(f"{path}: nothing in it could be decoded; copy or download it again")
         return replace(
@@ -242,9 +245,14 @@ class Recognizer:
         )
 
     def _predict(
-        self, frames: Iterator[Frame], sound: Iterator[Waveform], claims: _Claims, tell: Progress
+        self,
+        stages: _Stages,
+        frames: Iterator[Frame],
+        sound: Iterator[Waveform],
+        claims: _Claims,
+        tell: Progress,
     ) -> ClipResult:
-        watched = self._watch(frames, tell)
+        watched = self._watch(stages, frames, tell)
         if len(watched.times_s) == 1:
             raise MediaError(
                 f"{claims.name}: has a single frame, a clip needs two; "
@@ -252,7 +260,7 @@ class Recognizer:
             )
         main, scored = watched.main_face()
         face = aggregate(scored, self._bundle.face) if scored else None
-        voice, voice_note, end_s = self._listen(sound)
+        voice, voice_note, end_s = self._listen(stages.classifier, sound)
         fused = fuse(face, voice, self._bundle.fusion)
         notes = [] if claims.has_video else ["no video track"]
         if face is None and claims.has_video:
@@ -277,30 +285,27 @@ class Recognizer:
             notes=tuple(notes),
         )
 
-    def _watch(self, frames: Iterator[Frame], tell: Progress) -> _Watched:
+    def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> _Watched:
         """Find, align and score the faces of every frame; crops are let go batch by batch."""
         tracker, watched = Tracker(), _Watched()
-        waiting: list[tuple[int, float, Face, NDArray[np.uint8]]] = []
+        waiting: list[_Sighting] = []
         for index, frame in enumerate(frames):
-            faces = _largest(tracker.update(self._video_detector.detect(frame.image), frame.time_s))
+            faces = _largest(
+                tracker.update(stages.video_detector.detect(frame.image), frame.time_s)
+            )
             crops = self._crops(frame.image, faces)
-            waiting += [(index, frame.time_s, *pair) for pair in zip(faces, crops, strict=True)]
+            waiting += [
+                _Sighting(index, frame.time_s, face, crop)
+                for face, crop in zip(faces, crops, strict=True)
+            ]
             watched.times_s.append(frame.time_s)
             while len(waiting) >= BATCH:
-                self._score(waiting[:BATCH], watched)
+                _score(stages.expression, waiting[:BATCH], watched)
                 del waiting[:BATCH]
             tell(frame.time_s)
         if waiting:
-            self._score(waiting, watched)
+            _score(stages.expression, waiting, watched)
         return watched
-
-    def _score(
-        self, batch: list[tuple[int, float, Face, NDArray[np.uint8]]], watched: _Watched
-    ) -> None:
-        indices, times_s, faces, crops = zip(*batch, strict=True)
-        scored = self._expression.score(np.stack(crops), np.array(times_s, np.float64))
-        for row, (index, face) in enumerate(zip(indices, faces, strict=True)):
-            watched.add(index, _face_scores(face, scored, row), scored.embeddings[row])
 
     def _crops(self, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> NDArray[np.uint8]:
         """(N, S, S, 3) uint8, the faces aligned."""
@@ -310,7 +315,9 @@ class Recognizer:
             crops[row] = align_face(image, face.landmarks, template, size)
         return crops
 
-    def _listen(self, sound: Iterator[Waveform]) -> tuple[ModalityScores | None, str, float]:
+    def _listen(
+        self, classifier: VoiceClassifier, sound: Iterator[Waveform]
+    ) -> tuple[ModalityScores | None, str, float]:
         """The voice's scores or None, why there are none, and when the sound ends."""
         features, starts_s, end_s = [], [], 0.0
         for piece in sound:
@@ -326,15 +333,35 @@ class Recognizer:
                 starts_s.append(piece.start_s)
         if not features:
             return None, "no speech was heard: the sound is silent or shorter than a second", end_s
-        return self._classifier.score(np.stack(features), tuple(starts_s)), "", end_s
+        return classifier.score(np.stack(features), tuple(starts_s)), "", end_s
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[_Stages]:
         """One caller at a time, and none after ``close``."""
         with self._lock:
-            if self._closed:
+            if self._stages is None:
                 raise RuntimeError("this Recognizer is closed; make a new one")
-            yield
+            yield self._stages
+
+
+@dataclass(frozen=True, eq=False)
+class _Stages:
+    """The stages that hold a network."""
+
+    video_detector: FaceDetector
+    still_detector: FaceDetector
+    expression: ExpressionNetwork
+    classifier: VoiceClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class _Sighting:
+    """A face of frame ``index`` that waits to be scored with its (S, S, 3) crop."""
+
+    index: int
+    time_s: float
+    face: Face
+    crop: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -374,6 +401,15 @@ class _Watched:
             valence_arousal=np.array([(f.valence, f.arousal) for f in faces.values()], np.float32),
             embeddings=np.stack(self._embeddings[track]),
         )
+
+
+def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: _Watched) -> None:
+    """Score a batch of faces and remember them."""
+    times_s = np.array([sighting.time_s for sighting in batch], np.float64)
+    scored = expression.score(np.stack([sighting.crop for sighting in batch]), times_s)
+    for row, sighting in enumerate(batch):
+        found = _face_scores(sighting.face, scored, row)
+        watched.add(sighting.index, found, scored.embeddings[row])
 
 
 def _ignore(_time_s: float) -> None:

@@ -29,7 +29,7 @@ class AudioFile:
     Example:
         >>> from occam_sdk import demo_clip
         >>> [round(piece.duration_s, 1) for piece in AudioFile(demo_clip())]
-        [3.0]
+        [3.1]
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -80,8 +80,7 @@ class _Resampler:
         yield from map(_mono, self._resampler.resample(sound))
 
     def flush(self) -> Iterator[NDArray[np.float32]]:
-        # A resampler with nothing to do hands the None that flushes it through.
-        yield from (_mono(rest) for rest in self._resampler.resample(None) if rest is not None)
+        yield from map(_mono, self._resampler.resample(None))
 
 
 def _mono(sound: av.AudioFrame) -> NDArray[np.float32]:

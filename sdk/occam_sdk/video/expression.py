@@ -44,7 +44,7 @@ class ExpressionNetwork:
 def network_input(crops: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
     """(N, S, S, 3) BGR uint8 to (N, 1, S, S) float32 grey, ``(grey / 255 - mean) / std``."""
     grey = to_grey(crops).astype(np.float32) / 255
-    return ((grey - np.float32(mean)) / np.float32(std))[:, None]
+    return np.asarray((grey - np.float32(mean)) / np.float32(std), np.float32)[:, None]
 
 
 def to_grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:

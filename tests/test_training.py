@@ -1,0 +1,206 @@
+"""The training code on small data made here; needs the extra ``train``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
+
+from occam_sdk.labels import LABELS  # noqa: E402
+from training import face, voice  # noqa: E402
+from training.augment import augment  # noqa: E402
+from training.network import ResNet18Lite  # noqa: E402
+
+SIZE = 64
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Stripes whose width is the class: 70 to learn from, 14 to choose on."""
+    rng = np.random.default_rng(0)
+    count = 84
+    label = np.arange(count) % len(LABELS)
+    columns = np.arange(SIZE)
+    pictures = [128 + 100 * np.sin(columns * (c + 1) / 3)[None].repeat(SIZE, 0) for c in label]
+    votes = np.zeros((count, 8), np.float32)
+    votes[np.arange(count), label] = 10
+    path = tmp_path / "faces.npz"
+    np.savez(
+        path,
+        faces=(np.array(pictures) + rng.normal(0, 5, (count, SIZE, SIZE)))
+        .clip(0, 255)
+        .astype(np.uint8),
+        found=np.ones(count, bool),
+        twin=np.zeros(count, bool),
+        split=np.where(np.arange(count) < 70, "train", "valid"),
+        synthetic=np.zeros(count, bool),
+        label=label,
+        votes=votes,
+        valence_arousal=np.full((count, 2), np.nan, np.float32),
+    )
+    return path
+
+
+SETTINGS = face.Settings(epochs=2, batch=35, warmup_epochs=1, average_decay=0.5)
+
+
+def test_the_lite_network_stays_within_the_papers_budget() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = ResNet18Lite().eval()
+    with FlopCounterMode(display=False) as counter:
+        out = network(torch.zeros(1, 1, SIZE, SIZE))
+    assert sum(p.numel() for p in network.parameters()) <= 2.0e6
+    assert counter.get_total_flops() / 2 <= 180e6
+    shapes = {name: tuple(value.shape) for name, value in out.items()}
+    assert shapes == {
+        "embedding": (1, 512),
+        "emotion": (1, 7),
+        "valence_arousal": (1, 2),
+        "ferplus": (1, 8),
+    }
+
+
+def test_augmentation_keeps_shape_and_range_and_repeats_with_its_seed() -> None:
+    pictures = torch.rand(16, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    once = augment(pictures, torch.Generator().manual_seed(2))
+    again = augment(pictures, torch.Generator().manual_seed(2))
+    assert once.shape == pictures.shape
+    assert once.min() >= 0 and once.max() <= 1
+    assert torch.equal(once, again)
+    assert not torch.equal(once, augment(pictures, torch.Generator().manual_seed(3)))
+
+
+def test_a_missing_target_adds_nothing_to_the_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    out = {
+        name: torch.randn(4, size, generator=generator)
+        for name, size in (("emotion", 7), ("ferplus", 8), ("valence_arousal", 2))
+    }
+    prior = torch.full((7,), 1 / 7)
+    votes = torch.ones(4, 8)
+    label = torch.tensor([0, 1, 2, 3])
+    nothing = torch.full((4, 2), torch.nan)
+    empty = torch.zeros(4, SIZE, SIZE, dtype=torch.uint8)
+    some = face.Faces(empty, torch.tensor([0, 1, -1, -1]), votes, nothing)
+    first_two = {name: torch.cat([value[:2], value[:2]]) for name, value in out.items()}
+    doubled = face.Faces(empty, torch.tensor([0, 1, 0, 1]), votes, nothing)
+    difference = face.loss(out, some, prior, SETTINGS) - face.loss(
+        out, face.Faces(empty, label, votes, nothing), prior, SETTINGS
+    )
+    assert difference.abs() > 1e-4
+    emotion_only = face.Faces(empty, doubled.label, votes, nothing)
+    masked = face.loss({**out, "ferplus": first_two["ferplus"]}, some, prior, SETTINGS)
+    whole = face.loss(first_two, emotion_only, prior, SETTINGS)
+    assert masked == pytest.approx(float(whole), abs=1e-5)
+
+
+def test_training_lowers_the_loss_and_leaves_a_log(faces: Path, tmp_path: Path) -> None:
+    face.train(
+        faces,
+        tmp_path / "run",
+        face.Settings(epochs=6, batch=35, warmup_epochs=1, average_decay=0.5),
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(6))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["epochs"] == 6
+
+
+def test_a_run_that_was_killed_ends_as_an_unbroken_one(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = face.train(faces, tmp_path / "whole", SETTINGS)
+    save = face._save
+
+    def save_and_die(path: Path, epoch: int, state: dict[str, object]) -> None:
+        save(path, epoch, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(face, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        face.train(faces, tmp_path / "broken", SETTINGS)
+    monkeypatch.setattr(face, "_save", save)
+    resumed = face.train(faces, tmp_path / "broken", SETTINGS)
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def voices(seed: int = 0) -> voice.Voices:
+    """Four speakers a corpus, classes that a line can tell apart."""
+    rng = np.random.default_rng(seed)
+    label = np.tile(np.arange(7), 16)
+    features = rng.normal(size=(len(label), 1582)).astype(np.float32)
+    features[np.arange(len(label)), label] += 30
+    speaker = np.repeat([f"{s:02d}" for s in range(16)], 7)
+    return voice.Voices(features, label, np.repeat(["ravdess", "emodb"], 56), speaker)
+
+
+def test_no_speaker_is_both_heard_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = voices()
+    judged: list[set[str]] = []
+
+    def train(heard: voice.Voices, settings: voice.Settings) -> set[str]:
+        return set(heard.speaker.tolist())
+
+    def predictor(heard: set[str], features: np.ndarray) -> np.ndarray:
+        rows = [int(np.flatnonzero((data.features == row).all(1))[0]) for row in features]
+        speakers = set(data.speaker[rows].tolist())
+        assert not speakers & heard
+        judged.append(speakers)
+        return np.zeros((len(features), 7), np.float32)
+
+    monkeypatch.setattr(voice, "train", train)
+    for corpus, folds in (("ravdess", 6), ("emodb", 8)):
+        judged.clear()
+        logits = voice.cross_validate(data, corpus, voice.Settings(), predictor)  # type: ignore[arg-type]
+        assert len(judged) == folds
+        assert np.isfinite(logits).all()
+        assert set().union(*judged) == set(data.speaker[data.corpus == corpus].tolist())
+
+
+def test_what_a_line_can_tell_apart_is_learnt_and_repeats_with_its_seed() -> None:
+    data, settings = voices(), voice.Settings(epochs=30)
+    one, other = voice.train(data, settings), voice.train(data, settings)
+    assert voice.figures(data.label, voice.logits_of(one, data.features))["accuracy"] > 0.9
+    np.testing.assert_array_equal(
+        voice.logits_of(one, data.features), voice.logits_of(other, data.features)
+    )
+
+
+def test_the_fitted_temperature_is_the_one_that_was_put_in() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 7)).astype(np.float32)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    label = (chances.cumsum(1) < rng.random((len(logits), 1))).sum(1)
+    assert voice.fit_temperature(label, 3 * logits) == pytest.approx(3, rel=0.05)
+
+
+def test_onnx_says_what_the_checkpoint_says() -> None:
+    pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    from export.networks import FACE_OUTPUTS, expression_onnx, voice_onnx
+    from occam_sdk.backends import open_session
+
+    torch.manual_seed(0)
+    network = ResNet18Lite()
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.uniform_(-0.2, 0.2)
+                part.running_var.uniform_(0.5, 2)
+    pictures = torch.randn(5, 1, SIZE, SIZE)
+    got = open_session(expression_onnx(network)).run({"image": pictures.numpy()})
+    with torch.no_grad():
+        wanted = network.eval()(pictures)
+    for name in FACE_OUTPUTS:
+        np.testing.assert_allclose(got[name], wanted[name].numpy(), rtol=1e-4, atol=1e-5)
+    data = voices()
+    perceptron = voice.train(data, voice.Settings(epochs=2))
+    got = open_session(voice_onnx(perceptron)).run({"features": data.features})
+    np.testing.assert_allclose(
+        got["emotion"], voice.logits_of(perceptron, data.features), rtol=1e-4, atol=1e-4
+    )
