@@ -25,8 +25,7 @@ import torch
 
 from occam_sdk.bundle import FORMAT_VERSION, MANIFEST, load_bundle
 from occam_sdk.labels import LABELS
-from training.face import Statistics, load_faces, predict, split_mask
-from training.network import ResNet18Lite
+from training.face import Statistics, load_faces, load_network, predict, split_mask
 from training.prepare_faces import SIZE, TEMPLATE
 from training.prepare_voices import FEATURE_SET
 from training.voice import Settings as VoiceSettings
@@ -65,8 +64,7 @@ LICENCES: Final = {
 def build(faces: Path, face_run: Path, voices: Path, voice_run: Path, out: Path) -> None:
     """Export both networks and fit their temperatures, then write the manifest."""
     measured = Statistics(**json.loads((face_run / "statistics.json").read_text()))
-    face = ResNet18Lite()
-    face.load_state_dict(torch.load(face_run / "checkpoint.pt", weights_only=True)["average"])
+    face = load_network(face_run)
     voice = VoiceNetwork(torch.zeros(1582), torch.ones(1582), VoiceSettings())
     voice.load_state_dict(torch.load(voice_run / "voice.pt", weights_only=True))
     (out / "expression.onnx").write_bytes(expression_onnx(face))

@@ -49,7 +49,7 @@ def speech() -> list[av.AudioFrame]:
     """The sentence as espeak-ng says it."""
     command = ["espeak-ng", "-v", "en-us+f3", "-s", "150", "-p", "70", "--stdout", SENTENCE]
     wav = subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
-    with av.open(io.BytesIO(wav)) as container:
+    with av.open(io.BytesIO(wav), "r") as container:
         return list(container.decode(audio=0))
 
 
@@ -71,10 +71,10 @@ def write(target: Path) -> None:
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=22_050)
         left = SECONDS * 22_050
         for sound in speech():
-            for frame in resampler.resample(sound):
+            for part in resampler.resample(sound):
                 if left > 0:
-                    left -= frame.samples
-                    container.mux(audio.encode(frame))
+                    left -= part.samples
+                    container.mux(audio.encode(part))
         container.mux(audio.encode())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
+import tempfile
+from pathlib import Path
 from typing import Final
 
 import onnx
@@ -45,17 +46,18 @@ def _folded(network: nn.Module) -> nn.Module:
 def _export(
     network: nn.Module, example: torch.Tensor, name: str, outputs: tuple[str, ...]
 ) -> bytes:
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network.eval().to(memory_format=torch.contiguous_format),
-        (example,),
-        buffer,
-        opset_version=OPSET,
-        input_names=[name],
-        output_names=list(outputs),
-        dynamic_axes={end: {0: "batch"} for end in (name, *outputs)},
-        dynamo=False,
-    )
-    model = onnx.load_from_string(buffer.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            network.eval().to(memory_format=torch.contiguous_format),
+            (example,),
+            path,
+            opset_version=OPSET,
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_axes={end: {0: "batch"} for end in (name, *outputs)},
+            dynamo=False,
+        )
+        model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -70,7 +70,8 @@ def test_augmentation_keeps_shape_and_range_and_repeats_with_its_seed() -> None:
     once = augment(pictures, torch.Generator().manual_seed(2))
     again = augment(pictures, torch.Generator().manual_seed(2))
     assert once.shape == pictures.shape
-    assert once.min() >= 0 and once.max() <= 1
+    assert once.min() >= 0
+    assert once.max() <= 1
     assert torch.equal(once, again)
     assert not torch.equal(once, augment(pictures, torch.Generator().manual_seed(3)))
 
@@ -128,6 +129,20 @@ def test_a_run_that_was_killed_ends_as_an_unbroken_one(
     resumed = face.train(faces, tmp_path / "broken", SETTINGS)
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_is_not_continued_with_other_settings(faces: Path, tmp_path: Path) -> None:
+    face.train(faces, tmp_path, face.Settings(epochs=1, batch=35, warmup_epochs=0))
+    with pytest.raises(ValueError, match="other settings"):
+        face.train(faces, tmp_path, face.Settings(epochs=2, batch=35, warmup_epochs=0))
+
+
+def test_a_run_starts_from_the_weights_of_another(faces: Path, tmp_path: Path) -> None:
+    first = face.train(faces, tmp_path / "first", SETTINGS)
+    still = face.Settings(epochs=2, batch=35, warmup_epochs=1, rate=1e-12)
+    second = face.train(faces, tmp_path / "second", still, start=tmp_path / "first")
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def voices(seed: int = 0) -> voice.Voices:

@@ -36,7 +36,7 @@ from .network import ResNet18Lite
 class Settings:
     """Everything that decides the result, besides the data."""
 
-    epochs: int = 45
+    epochs: int = 40
     batch: int = 128
     rate: float = 3e-3
     warmup_epochs: int = 2
@@ -126,9 +126,24 @@ def loss(out: dict[str, Tensor], batch: Faces, prior: Tensor, settings: Settings
     return total
 
 
-def train(faces: Path, run: Path, settings: Settings) -> ResNet18Lite:
-    """Train, or go on training, in the folder ``run``; returns the averaged network."""
+def train(faces: Path, run: Path, settings: Settings, start: Path | None = None) -> ResNet18Lite:
+    """Train, or go on training, in the folder ``run``.
+
+    Args:
+        faces: from ``training.prepare_faces``.
+        run: gets settings, statistics, log and checkpoint; one that was broken off is continued.
+        settings: must be those of the run that is continued.
+        start: folder of a finished run whose averaged weights are the first ones of this run.
+
+    Returns:
+        The averaged network.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+        FloatingPointError: the loss is not a number any more.
+    """
     run.mkdir(parents=True, exist_ok=True)
+    _check_same(run / "settings.json", settings)
     data = load_faces(faces, training_mask(faces), settings.synthetic_times)
     valid = load_faces(faces, split_mask(faces, "valid", synthetic=False))
     measured = statistics(data)
@@ -137,6 +152,8 @@ def train(faces: Path, run: Path, settings: Settings) -> ResNet18Lite:
 
     torch.manual_seed(settings.seed)
     network = ResNet18Lite(dropout=settings.dropout).to(memory_format=torch.channels_last)
+    if start is not None:
+        network.load_state_dict(load_network(start).state_dict())
     average = copy.deepcopy(network).eval()
     decayed = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim <= 1]
@@ -208,7 +225,7 @@ def predict(network: ResNet18Lite, faces: Tensor, measured: Statistics) -> dict[
     network.eval()
     parts = [
         network((part[:, None].float() / 255 - measured.mean) / measured.std)
-        for part in faces.split(256)
+        for part in torch.split(faces, 256)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -245,6 +262,21 @@ def _update_average(average: nn.Module, network: nn.Module, decay: float) -> Non
             kept.copy_(new)
 
 
+def load_network(run: Path) -> ResNet18Lite:
+    """The averaged network of a run's last checkpoint."""
+    network = ResNet18Lite()
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    network.load_state_dict(saved["average"])
+    return network.eval()
+
+
+def _check_same(path: Path, settings: Settings) -> None:
+    if path.is_file() and json.loads(path.read_text()) != asdict(settings):
+        raise ValueError(
+            f"{path}: this run was begun with other settings; give them again, or another folder"
+        )
+
+
 def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     torch.save(
@@ -267,10 +299,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=Path, required=True, help="from training.prepare_faces")
     parser.add_argument("--run", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--start", type=Path, help="folder of the run to start from")
     parser.add_argument("--epochs", type=int, default=Settings.epochs)
+    parser.add_argument("--rate", type=float, default=Settings.rate, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     args = parser.parse_args()
-    train(args.faces, args.run, Settings(epochs=args.epochs, seed=args.seed))
+    settings = Settings(epochs=args.epochs, rate=args.rate, seed=args.seed)
+    train(args.faces, args.run, settings, args.start)
 
 
 if __name__ == "__main__":

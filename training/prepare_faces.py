@@ -68,9 +68,7 @@ def prepare(samples: list[FaceSample], out: Path) -> None:
     template = np.array(TEMPLATE, np.float32)
     crops, found, digests = [], [], []
     for number, sample in enumerate(samples):
-        image = cv2.imread(str(sample.path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError(f"{sample.path}: not a picture that OpenCV can read")
+        image = read_picture(sample.path)
         crop = aligned(image, detector, template)
         found.append(crop is not None)
         crops.append(plain_crop(image) if crop is None else crop)
@@ -101,6 +99,14 @@ def prepare(samples: list[FaceSample], out: Path) -> None:
     print(
         f"{out}: {len(samples)} faces; (split, found): {dict(seen)}; twins across splits: {sum(twin)}"
     )
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path}: not a picture that OpenCV can read")
+    return np.asarray(image, np.uint8)
 
 
 def aligned(

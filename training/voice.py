@@ -66,6 +66,8 @@ class VoiceNetwork(nn.Module):
 
     def __init__(self, mean: Tensor, std: Tensor, settings: Settings) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.layers = nn.Sequential(
@@ -153,7 +155,7 @@ def cross_validate(
     for held_out in speaker_folds(voices, corpus):
         network = train(voices[~held_out], settings)
         logits[held_out] = predictor(network, voices.features[held_out])
-    return logits[voices.corpus == corpus]
+    return np.asarray(logits[voices.corpus == corpus], np.float32)
 
 
 def cross_corpus(
