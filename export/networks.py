@@ -1,4 +1,4 @@
-"""Checkpoints to ONNX: opset 17, any batch size, batch norm folded into the convolutions."""
+"""Checkpoints to ONNX: opset 18, any batch size, batch norm folded into the convolutions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.network import ResNet18Lite
 from training.prepare_faces import SIZE
 from training.voice import VoiceNetwork
 
-OPSET: Final = 17
+OPSET: Final = 18
 FACE_OUTPUTS: Final = ("embedding", "emotion", "valence_arousal", "ferplus")
 
 
@@ -55,9 +55,22 @@ def _export(
             opset_version=OPSET,
             input_names=[name],
             output_names=list(outputs),
-            dynamic_axes={end: {0: "batch"} for end in (name, *outputs)},
-            dynamo=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
         )
         model = onnx.load(path)
+    # The exporter writes the source line of every node, with its path on the exporting machine.
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -10,7 +10,8 @@ from occam_sdk.bundle import FaceModel, LinearHeads
 from occam_sdk.types import FrameScores, ModalityScores
 from occam_sdk.video.aggregate import aggregate
 from tests import reference
-from tests.bundles import TEMPLATE, make_heads
+
+from .bundles import TEMPLATE, make_heads
 
 
 def _model(*, weighted: bool = False, chunks: int = 16, temperature: float = 1.0) -> FaceModel:

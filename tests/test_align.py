@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from occam_sdk.video.align import align_face, similarity
-from tests.bundles import TEMPLATE
+
+from .bundles import TEMPLATE
 
 SIZE = 48
 TARGET = np.array(TEMPLATE, np.float32)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from occam_sdk.audio.decode import GAP_S, MIN_PIECE_S, PIECE_S, AudioFile, pieces
 from occam_sdk.types import RATE_HZ, Waveform
-from tests import clips
+
+from . import clips
 
 PIECE, REST = round(PIECE_S * RATE_HZ), round(MIN_PIECE_S * RATE_HZ)
 
@@ -221,7 +222,7 @@ def test_however_sound_arrives_nothing_is_lost_or_doubled(sizes, start_s):
         assert 0 < lengths[-1] < PIECE + REST
         assert lengths[-1] >= REST or len(lengths) == 1
     for piece in found:
-        assert piece.start_s == pytest.approx(start_s + piece.samples[0] / RATE_HZ, abs=1e-6)
+        assert piece.start_s == pytest.approx(start_s + float(piece.samples[0]) / RATE_HZ, abs=1e-6)
 
 
 @pytest.mark.parametrize("gap_s", [0.0, GAP_S / 2, GAP_S * 2, 3.0])

@@ -16,7 +16,8 @@ import pytest
 from occam_sdk.bundle import MANIFEST, MAX_MANIFEST_BYTES, load_bundle
 from occam_sdk.errors import BundleError, OccamError
 from occam_sdk.labels import LABELS
-from tests.bundles import (
+
+from .bundles import (
     NETWORKS,
     TEMPLATE,
     drop_field,

@@ -18,7 +18,8 @@ from occam_sdk import MediaError
 from occam_sdk.audio.decode import AudioFile
 from occam_sdk.media import open_media, probe
 from occam_sdk.video.decode import VideoFile
-from tests import clips
+
+from . import clips
 
 SHARED_CLIPS = Path(__file__).parents[1].parent / "shared" / "data" / "clips"
 

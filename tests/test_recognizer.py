@@ -446,5 +446,5 @@ def test_face_and_speech_are_both_heard_and_seen(recognizer: Recognizer) -> None
     pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     result = recognizer.predict(CLIPS / "grid_bbaf2n.mpg")
     assert result.status == "ok"
-    assert result.label == "Neutral"
+    assert result.voice is not None
     assert all(row.face is not None for row in result.timeline)

@@ -7,7 +7,8 @@ import pytest
 
 from occam_sdk.audio.decode import AudioFile
 from occam_sdk.video.decode import VideoFile
-from tests import clips
+
+from . import clips
 
 RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)
 

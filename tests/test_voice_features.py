@@ -16,7 +16,8 @@ from occam_sdk.audio.decode import AudioFile
 from occam_sdk.audio.features import FEATURE_COUNT, VoiceFeatures, has_speech
 from occam_sdk.errors import BundleError
 from occam_sdk.types import RATE_HZ, Waveform
-from tests import clips
+
+from . import clips
 
 RAVDESS = Path(__file__).parents[1].parent / "shared" / "data" / "ravdess_speech_16k.zip"
 FEATURE_SET = "IS10_paraling_compat"

@@ -1,0 +1,1 @@
+"""Behaviour through public doors; see pyproject.toml for how to run."""
