@@ -11,6 +11,7 @@ are then judged, and each of those networks goes through ONNX and the runtime li
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from export.networks import voice_onnx
 from occam_sdk.backends import open_session
-from occam_sdk.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from occam_sdk.bundle import Bundle, load_bundle
 from occam_sdk.labels import LABELS
 from occam_sdk.scores import softmax
 from occam_sdk.video.expression import network_input
@@ -35,12 +36,17 @@ from training.voice import (
 )
 
 BATCH: Final = 128
+BUNDLE: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
 Floats = NDArray[np.float32]
 
 
 def measure(bundle: Bundle, faces: Path, voices: Path) -> dict[str, Any]:
     """Every figure, as plain JSON types."""
-    return {**face_figures(bundle, faces), **voice_figures(voices)}
+    return {
+        "expression_sha256": hashlib.sha256(bundle.read("expression.onnx")).hexdigest(),
+        **face_figures(bundle, faces),
+        **voice_figures(voices),
+    }
 
 
 def face_figures(bundle: Bundle, path: Path) -> dict[str, Any]:
@@ -134,6 +140,9 @@ def through_runtime(network: VoiceNetwork, features: Floats) -> Floats:
 def print_report(report: dict[str, Any]) -> None:
     """One line a test, and one for its recalls."""
     for name, row in report.items():
+        if isinstance(row, str):
+            print(f"{name}: {row}")
+            continue
         plain = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in plain.items()))
         if "recall" in row:
@@ -145,7 +154,7 @@ def print_report(report: dict[str, Any]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="by default this checkout's")
     parser.add_argument("--faces", type=Path, required=True, help="from training.prepare_faces")
     parser.add_argument("--voices", type=Path, required=True, help="from training.prepare_voices")
     parser.add_argument("--json", type=Path, help="write every figure there")

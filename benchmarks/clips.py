@@ -9,7 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
-from occam_sdk import Recognizer
+from occam_sdk import OccamError, Recognizer
 from occam_sdk.labels import LABELS
 
 
@@ -23,7 +23,11 @@ def main() -> None:
         recognizer.warmup()
         for clip in clips:
             started = time.perf_counter()
-            result = recognizer.predict(clip)
+            try:
+                result = recognizer.predict(clip)
+            except OccamError as error:
+                print(f"{clip.name:30} {error}")
+                continue
             seconds = time.perf_counter() - started
             seen = sum(row.face is not None for row in result.timeline)
             scores = [] if result.scores is None else result.scores.tolist()

@@ -1,10 +1,10 @@
 """Put a bundle together: networks, heads, clip, model card, and the manifest with every hash.
 
-    python -m export.bundle --faces runs/faces.npz --face-run runs/face \
+    python -m export.bundle --faces runs/faces.npz --face-run runs/face2 \
         --voices runs/voices.npz --voice-run runs/voice --out sdk/occam_sdk/models
 
-    python -m benchmarks.accuracy --data ../shared/data --faces runs/faces.npz \
-        --voices runs/voices.npz --json runs/accuracy.json
+    python -m benchmarks.accuracy --faces runs/faces.npz --voices runs/voices.npz \
+        --json runs/accuracy.json
     python -m export.bundle --metrics runs/accuracy.json --out sdk/occam_sdk/models
 
 The second form writes the figures that were measured on the finished files into the manifest.
@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from occam_sdk.audio.features import FEATURE_COUNT
 from occam_sdk.bundle import FORMAT_VERSION, MANIFEST, load_bundle
 from occam_sdk.labels import LABELS
 from training.face import Statistics, load_faces, load_network, predict, split_mask
@@ -65,7 +66,7 @@ def build(faces: Path, face_run: Path, voices: Path, voice_run: Path, out: Path)
     """Export both networks and fit their temperatures, then write the manifest."""
     measured = Statistics(**json.loads((face_run / "statistics.json").read_text()))
     face = load_network(face_run)
-    voice = VoiceNetwork(torch.zeros(1582), torch.ones(1582), VoiceSettings())
+    voice = VoiceNetwork(torch.zeros(FEATURE_COUNT), torch.ones(FEATURE_COUNT), VoiceSettings())
     voice.load_state_dict(torch.load(voice_run / "voice.pt", weights_only=True))
     (out / "expression.onnx").write_bytes(expression_onnx(face))
     (out / "voice.onnx").write_bytes(voice_onnx(voice))
@@ -136,7 +137,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.metrics is not None:
         manifest = json.loads((args.out / MANIFEST).read_text())
-        manifest["metrics"] = json.loads(args.metrics.read_text())
+        metrics = json.loads(args.metrics.read_text())
+        if metrics["expression_sha256"] != manifest["files"]["expression.onnx"]["sha256"]:
+            parser.error(f"{args.metrics}: was measured on another expression.onnx; measure again")
+        manifest["metrics"] = metrics
         write_manifest(manifest, args.out)
         return
     given = (args.faces, args.face_run, args.voices, args.voice_run)

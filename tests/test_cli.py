@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,31 @@ def test_a_bad_clip_is_one_line_with_name_and_remedy_and_exit_code_2(
     assert not timeline.exists()
 
 
+def test_the_clip_itself_is_not_written_over(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    shutil.copy(demo_clip(), clip)
+    done = occam("predict", clip, "--timeline", clip)
+    assert done.returncode == 2
+    assert "is the clip itself" in done.stderr
+    assert clip.read_bytes() == demo_clip().read_bytes()
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
+    clip = clips.write_clip(tmp_path / "[red]x.mp4", images=[np.full((96, 96, 3), 9, np.uint8)] * 3)
+    assert "[red]x.mp4" in occam("predict", clip).stdout
+
+
+def test_a_terminal_without_utf8_gets_plain_characters() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "occam_sdk", "demo"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+        timeout=300,
+    )
+    assert b"###" in done.stdout
+
+
 def test_a_changed_byte_in_the_bundle_is_refused(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(DEFAULT_BUNDLE, bundle)
@@ -145,6 +171,8 @@ def test_a_changed_byte_in_the_bundle_is_refused(tmp_path: Path) -> None:
         (["--device", "tpu"], "expected one of auto"),
         (["--timeline", "missing-folder/rows.csv"], "no such folder"),
         (["--timeline", "."], "is a folder"),
+        (["--timeline", "/dev/null"], "no regular file"),
+        (["--timeline", "/proc/rows.csv"], "cannot be written to"),
         (["--bundle", "missing-folder"], "manifest.json"),
         (["--frames", "3"], "No such option"),
     ],

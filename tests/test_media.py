@@ -20,8 +20,7 @@ from occam_sdk.media import open_media, probe
 from occam_sdk.video.decode import VideoFile
 
 from . import clips
-
-SHARED_CLIPS = Path(__file__).parents[1].parent / "shared" / "data" / "clips"
+from .shared import CLIPS, needs_clips
 
 FASTSTART = {"movflags": "faststart"}
 IMAGES = [clips.numbered(index) for index in range(75)]
@@ -369,10 +368,10 @@ def test_an_open_container_is_closed_when_the_reader_stops_early(tmp_path):
     assert path not in open_files
 
 
-@pytest.mark.skipif(not SHARED_CLIPS.is_dir(), reason="needs ../shared/data/clips")
+@needs_clips
 def test_the_real_clips_claim_no_damage():
     told = {}
-    for path in sorted(SHARED_CLIPS.iterdir()):
+    for path in sorted(CLIPS.iterdir()):
         with open_media(path):
             video, audio = VideoFile(path), AudioFile(path)
             times_s = [frame.time_s for frame in video]

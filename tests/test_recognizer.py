@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from occam_sdk import (
     demo_clip,
 )
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.bundle import load_bundle
+from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle
 from occam_sdk.video.decode import VideoFile
 
 from . import clips
@@ -163,7 +164,7 @@ def test_without_opensmile_the_face_answers_and_the_note_has_the_remedy(
     with Recognizer() as made:
         result = made.predict(frames[:20], sound)
     assert result.status == "no_voice"
-    assert any("pip install 'occam-sdk[audio]'" in note for note in result.notes)
+    assert any("pip install 'opensmile>=2.6'" in note for note in result.notes)
 
 
 # What is missing is said, never guessed
@@ -359,7 +360,7 @@ def test_info_is_read_back_from_the_runtime(recognizer: Recognizer) -> None:
     assert info.model == load_bundle().name
     assert info.expression.backend.startswith("openvino ")
     assert (info.expression.device, info.expression.precision) == ("CPU", "f32")
-    assert info.commercial_ok["weights"] == "no"
+    assert info.licences["weights"].commercial_ok == "no"
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -410,6 +411,77 @@ def test_threads_take_turns_and_get_the_same_answers(
     for thread in threads:
         thread.join()
     assert answers == [wanted] * 3
+
+
+def test_a_face_counts_by_the_time_it_is_seen_not_by_its_frames(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    left, right = (np.full((SIZE, 320, 3), 128, np.uint8) for _ in range(2))
+    left[:, :SIZE], right[:, SIZE:] = portrait, portrait
+    times_s = [*np.arange(4.0), *(4 + np.arange(10) / 50)]
+    images = [left] * 4 + [right] * 10
+    pairs = zip(times_s, images, strict=True)
+    result = recognizer.predict([Frame(i, t, image) for i, (t, image) in enumerate(pairs)])
+    assert [row.face is not None for row in result.timeline] == [True] * 4 + [False] * 10
+
+
+def test_a_face_is_followed_through_frames_that_lie_far_apart(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    result = recognizer.predict([Frame(i, 2.0 * i, portrait) for i in range(6)])
+    assert all(row.face is not None for row in result.timeline)
+    assert result.duration_s == pytest.approx(10)
+
+
+def test_a_picture_with_seconds_of_speech_is_judged(
+    recognizer: Recognizer, portrait: Image, sound: Waveform
+) -> None:
+    result = recognizer.predict([Frame(0, 0.0, portrait)], sound)
+    assert result.face is not None
+    assert len(result.timeline) == 1
+
+
+def test_the_rows_carry_the_frames_own_indices(recognizer: Recognizer, portrait: Image) -> None:
+    result = recognizer.predict([Frame(100 + i, 10 + i / 25, portrait) for i in range(3)])
+    assert [row.index for row in result.timeline] == [100, 101, 102]
+    assert result.duration_s == pytest.approx(2 / 25)
+
+
+def test_no_face_of_a_picture_is_left_out(recognizer: Recognizer, portrait: Image) -> None:
+    tile = cv2.resize(portrait, (120, 120), interpolation=cv2.INTER_AREA)
+    assert len(recognizer.predict_image(np.tile(tile, (3, 4, 1)))) == 12
+
+
+def test_a_picture_may_be_judged_while_a_clip_is(recognizer: Recognizer, portrait: Image) -> None:
+    def frames() -> Iterator[Frame]:
+        for index in range(3):
+            assert recognizer.predict_image(portrait)[0].label == "Happy"
+            yield Frame(index, index / 25, portrait)
+
+    assert recognizer.predict(frames()).label == "Happy"
+
+
+def test_the_sound_of_a_clip_without_pictures_tells_its_progress(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    sound = clips.speech_like(14)
+    path = clips.write_clip(
+        tmp_path / "long.wav", sound=sound, sound_hz=16_000, sound_codec="pcm_s16le"
+    )
+    told: list[float] = []
+    recognizer.predict(path, progress=told.append)
+    assert told == pytest.approx([6, 12, 14], abs=0.01)
+
+
+def test_a_network_with_other_ends_is_refused(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEFAULT_BUNDLE, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    shutil.copy(bundle / "voice.onnx", bundle / "expression.onnx")
+    manifest["files"]["expression.onnx"] = manifest["files"]["voice.onnx"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"expression\.onnx: expected inputs \['image'\]"):
+        Recognizer(bundle)
 
 
 def test_progress_is_told_up_to_the_end(recognizer: Recognizer, frames: list[Frame]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,9 @@ from occam_sdk.errors import BundleError
 from occam_sdk.types import RATE_HZ, Waveform
 
 from . import clips
+from .shared import DATA, needs_data
 
-RAVDESS = Path(__file__).parents[1].parent / "shared" / "data" / "ravdess_speech_16k.zip"
+RAVDESS = DATA / "ravdess_speech_16k.zip"
 FEATURE_SET = "IS10_paraling_compat"
 
 
@@ -149,7 +149,7 @@ def test_the_loudest_samples_do_not_wrap_round(extractor):
     assert share_within(far, below, rtol=0.05) > 0.95
 
 
-@pytest.mark.skipif(not RAVDESS.is_file(), reason="needs ../shared/data/ravdess_speech_16k.zip")
+@needs_data
 def test_every_sampled_real_utterance_is_speech(extractor, tmp_path):
     with zipfile.ZipFile(RAVDESS) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".flac"))[::72]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import time
@@ -143,11 +144,16 @@ def train(faces: Path, run: Path, settings: Settings, start: Path | None = None)
         FloatingPointError: the loss is not a number any more.
     """
     run.mkdir(parents=True, exist_ok=True)
-    _check_same(run / "settings.json", settings)
+    recorded = {
+        **asdict(settings),
+        "faces_sha256": hashlib.sha256(faces.read_bytes()).hexdigest(),
+        "start": None if start is None else start.name,
+    }
+    _check_same(run / "settings.json", recorded)
     data = load_faces(faces, training_mask(faces), settings.synthetic_times)
     valid = load_faces(faces, split_mask(faces, "valid", synthetic=False))
     measured = statistics(data)
-    (run / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+    (run / "settings.json").write_text(json.dumps(recorded, indent=1) + "\n")
     (run / "statistics.json").write_text(json.dumps(asdict(measured), indent=1) + "\n")
 
     torch.manual_seed(settings.seed)
@@ -167,12 +173,14 @@ def train(faces: Path, run: Path, settings: Settings, start: Path | None = None)
     steps = len(data) // settings.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.rate, total_steps=settings.epochs * steps,
-        pct_start=settings.warmup_epochs / settings.epochs, cycle_momentum=False, final_div_factor=1e3,
+        pct_start=min(0.5, settings.warmup_epochs / settings.epochs),
+        cycle_momentum=False, final_div_factor=1e3,
     )  # fmt: skip
     state: dict[str, Any] = {
         "network": network, "average": average, "optimizer": optimizer, "schedule": schedule,
     }  # fmt: skip
     first = _resume(run / "checkpoint.pt", state)
+    _forget_after(run / "log.jsonl", first)
     prior = torch.tensor(measured.prior)
     for epoch in range(first, settings.epochs):
         # The generator is made anew each epoch, so that a run which was broken off ends the same.
@@ -211,10 +219,7 @@ def train(faces: Path, run: Path, settings: Settings, start: Path | None = None)
         }  # fmt: skip
         with (run / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
-        print(
-            json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}),
-            flush=True,
-        )
+        print(json.dumps(row), flush=True)
         _save(run / "checkpoint.pt", epoch + 1, state)
     return average
 
@@ -230,17 +235,17 @@ def predict(network: ResNet18Lite, faces: Tensor, measured: Statistics) -> dict[
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def evaluate(network: ResNet18Lite, data: Faces, measured: Statistics) -> dict[str, float]:
-    """Accuracy of both heads, UAR and the worst recall, or CCC where the faces have such targets."""
+def evaluate(network: ResNet18Lite, data: Faces, measured: Statistics) -> dict[str, Any]:
+    """Accuracy of both heads, UAR and recalls, or CCC where the faces have such targets."""
     out = predict(network, data.faces, measured)
     known = (data.label >= 0).numpy()
     voted = (data.votes.sum(1) > 0).numpy()
     label, guess = data.label.numpy()[known], out["emotion"].argmax(1).numpy()[known]
     recall = recalls(label, guess, len(LABELS))
-    result = {
+    result: dict[str, Any] = {
         "accuracy": accuracy(label, guess),
         "uar": float(np.nanmean(recall)),
-        "worst_recall": float(np.nanmin(recall)),
+        "recall": {name: round(float(r), 4) for name, r in zip(LABELS, recall, strict=True)},
     }
     if voted.any():
         result["ferplus_accuracy"] = accuracy(
@@ -270,11 +275,19 @@ def load_network(run: Path) -> ResNet18Lite:
     return network.eval()
 
 
-def _check_same(path: Path, settings: Settings) -> None:
-    if path.is_file() and json.loads(path.read_text()) != asdict(settings):
+def _check_same(path: Path, recorded: dict[str, Any]) -> None:
+    if path.is_file() and json.loads(path.read_text()) != recorded:
         raise ValueError(
-            f"{path}: this run was begun with other settings; give them again, or another folder"
+            f"{path}: this run was begun with other settings, faces or start; "
+            "give them again, or another folder"
         )
+
+
+def _forget_after(log: Path, epoch: int) -> None:
+    """Leave only the rows before ``epoch``: one more was written if the run died before its checkpoint."""
+    if log.is_file():
+        rows = log.read_text().splitlines()
+        log.write_text("".join(f"{row}\n" for row in rows if json.loads(row)["epoch"] < epoch))
 
 
 def _save(path: Path, epoch: int, state: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from occam_sdk.bundle import EMBEDDING
 from occam_sdk.labels import FERPLUS_LABELS, LABELS
 
-EMBEDDING: Final = 512
 BLOCKS: Final = 2  # basic blocks a stage: 2-2-2-2
 LITE_WIDTHS: Final = (24, 48, 96, 192)
 """Channels of the four stages of ``resnet18-lite``: 3/8 of ResNet-18's, 1.7 M parameters."""

@@ -84,9 +84,9 @@ py::array_t<float> sigmoid_weighted_pool(const py::object& embeddings,
                                          const py::object& valence_arousal,
                                          const std::vector<double>& weight, double bias) {
   const auto matrix = view(embeddings, "embeddings", "(T, D)");
-  const auto emotion = view(valence_arousal, "valence_arousal", "(T, 2)");
+  const auto mood = view(valence_arousal, "valence_arousal", "(T, 2)");
   require_rows(matrix);
-  if (emotion.columns != 2 || emotion.rows != matrix.rows) {
+  if (mood.columns != 2 || mood.rows != matrix.rows) {
     throw py::value_error("valence_arousal: expected (" + std::to_string(matrix.rows) +
                           ", 2) float32, got " + describe(valence_arousal));
   }
@@ -100,7 +100,7 @@ py::array_t<float> sigmoid_weighted_pool(const py::object& embeddings,
   std::vector<float> pooled;
   {
     const py::gil_scoped_release release;
-    pooled = occam::sigmoid_weighted_pool(matrix, emotion, {weight[0], weight[1]}, bias);
+    pooled = occam::sigmoid_weighted_pool(matrix, mood, {weight[0], weight[1]}, bias);
   }
   return owned(std::move(pooled));
 }

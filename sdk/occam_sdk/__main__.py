@@ -1,4 +1,4 @@
-"""The command line ``occam``. A mistake of the user's ends with one line on stderr and exit code 2."""
+"""The command line ``occam``. A user's mistake ends with a message on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from . import __version__
 from .errors import OccamError
 from .labels import LABELS
-from .types import ClipResult, ModalityScores
+from .types import ClipResult
 
 LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
 USER_ERROR: Final = 2
@@ -78,7 +79,7 @@ def info(
         return
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(name.replace("_", " "), str(value))
+        table.add_row(name.replace("_", " "), Text(value))
     out.print(table)
 
 
@@ -104,77 +105,86 @@ def _predict(
     clip: Path, *, as_json: bool, timeline: Path | None, bundle: Path | None, device: str
 ) -> None:
     with _user_errors():
-        if timeline is not None:
-            _check_target(timeline)
-        started = time.perf_counter()
-        result = _run(clip, bundle, device)
-        seconds = time.perf_counter() - started
-        if timeline is not None:
-            write_timeline(result, timeline)
-    if as_json:
-        sys.stdout.write(result.to_json(timeline=False, indent=2) + "\n")
-    else:
-        _show(clip, result, seconds)
-        if timeline is not None:
-            out.print(f"timeline: {timeline} ({len(result.timeline)} rows)", highlight=False)
+        if timeline is None:
+            result, seconds = _run(clip, bundle, device)
+        else:
+            with _new_file(timeline, clip) as file:
+                result, seconds = _run(clip, bundle, device)
+                write_timeline(result, file)
+        if as_json:
+            sys.stdout.write(result.to_json(timeline=False, indent=2) + "\n")
+        else:
+            _show(clip, result, seconds)
+            if timeline is not None:
+                _line(f"timeline: {timeline} ({len(result.timeline)} rows)")
+        sys.stdout.flush()
 
 
-def _run(clip: Path, bundle: Path | None, device: str) -> ClipResult:
+def _run(clip: Path, bundle: Path | None, device: str) -> tuple[ClipResult, float]:
+    """The answer, and the seconds that it took once the networks were loaded."""
     from .bundle import DEFAULT_BUNDLE
     from .media import probe
     from .recognizer import Recognizer
 
     duration_s = probe(clip).duration_s
     with Recognizer(bundle or DEFAULT_BUNDLE, device=device) as recognizer:
-        if duration_s is None or duration_s < LONG_CLIP_S or not err.is_terminal:
-            return recognizer.predict(clip)
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=err, transient=True) as bar:
-            task = bar.add_task(clip.name, total=duration_s)
-            return recognizer.predict(
-                clip, progress=lambda time_s: bar.update(task, completed=time_s)
+        started = time.perf_counter()
+        if err.is_terminal and (duration_s is None or duration_s >= LONG_CLIP_S):
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeRemainingColumn(),
             )
+            with Progress(*columns, console=err, transient=True) as bar:
+                task = bar.add_task(clip.name, total=duration_s)
+                result = recognizer.predict(
+                    clip, progress=lambda time_s: bar.update(task, completed=time_s)
+                )
+        else:
+            result = recognizer.predict(clip)
+        return result, time.perf_counter() - started
 
 
 def _show(clip: Path, result: ClipResult, seconds: float) -> None:
     """The answer as a table: a column a modality, a row a class."""
+    block, dash = ("█", "–") if out.encoding.lower().startswith("utf") else ("#", "-")
     out.print(
-        f"[bold]{result.label or 'nothing to judge'}[/bold]   [dim]{clip.name}[/dim]",
-        highlight=False,
+        Text.assemble((result.label or "nothing to judge", "bold"), "   ", (clip.name, "dim"))
     )
     if result.scores is not None:
         table = Table(box=None, header_style="dim")
-        for name in ("", "fused", "face", "voice"):
-            table.add_column(name, justify="left" if not name else "right")
-        table.add_column("")
+        table.add_column("", no_wrap=True, min_width=max(map(len, LABELS)))
+        for name in ("fused", "face", "voice"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True, overflow="crop")
         for row in result.scores.argsort()[::-1].tolist():
-            parts = (_percent(part, row) for part in (result.face, result.voice))
-            bar = "█" * round(20 * float(result.scores[row]))
-            table.add_row(LABELS[row], f"{100 * result.scores[row]:.0f} %", *parts, bar)
+            cells = [f"{100 * result.scores[row]:.0f} %"]
+            cells += [
+                dash if part is None else f"{100 * part.scores[row]:.0f} %"
+                for part in (result.face, result.voice)
+            ]
+            table.add_row(LABELS[row], *cells, block * round(20 * float(result.scores[row])))
         out.print(table)
     if result.valence is not None and result.arousal is not None:
-        out.print(f"valence {result.valence:+.2f}   arousal {result.arousal:+.2f}", highlight=False)
+        _line(f"valence {result.valence:+.2f}   arousal {result.arousal:+.2f}")
     weights = f"weights: face {result.weights.face:.2f}, voice {result.weights.voice:.2f}"
-    out.print(f"status: {result.status}   {weights}", highlight=False)
+    _line(f"status: {result.status}   {weights}")
     for note in result.notes:
-        out.print(f"note: {note}", highlight=False, markup=False)
+        _line(f"note: {note}")
     if result.truncated:
-        out.print(
-            "[yellow]the file was cut short or damaged: this is about what could be decoded[/yellow]"
-        )
+        _line("the file was cut short or damaged: this is about what could be decoded", "yellow")
     frames = len(result.timeline)
     seen = sum(row.face is not None for row in result.timeline)
-    out.print(
-        f"{result.duration_s:.1f} s of clip, {frames} frames, face in {seen}; took {seconds:.1f} s",
-        style="dim", highlight=False,
-    )  # fmt: skip
+    clip_length = f"{result.duration_s:.1f} s of clip, {frames} frames, face in {seen}"
+    _line(f"{clip_length}; judged in {seconds:.1f} s", "dim")
 
 
-def _percent(part: ModalityScores | None, row: int) -> str:
-    return "–" if part is None else f"{100 * part.scores[row]:.0f} %"
+def _line(text: str, style: str = "") -> None:
+    """One line as it is: a file's name may look like markup."""
+    out.print(Text(text, style=style), soft_wrap=True)
 
 
-def _info(bundle: Path | None, device: str) -> dict[str, Any]:
+def _info(bundle: Path | None, device: str) -> dict[str, str]:
     import platform
 
     import av
@@ -198,61 +208,80 @@ def _info(bundle: Path | None, device: str) -> dict[str, Any]:
         "bundle": str(found.bundle),
         **networks,
         "voice_features": found.voice_features,
-        "commercial_use": ", ".join(f"{part}: {ok}" for part, ok in found.commercial_ok.items()),
+        **{
+            f"licence_of_{part}": f"{licence.name}; commercial use: {licence.commercial_ok}; {licence.terms}"
+            for part, licence in found.licences.items()
+        },
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "opencv": cv2.__version__,
+        "opencv": str(cv2.__version__),
         "pyav": av.__version__,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
 
 
-def write_timeline(result: ClipResult, target: Path) -> None:
-    """Write a CSV with a row for every frame: whole, or not at all."""
+def write_timeline(result: ClipResult, file: TextIO) -> None:
+    """Write CSV with a row for every frame; a frame without the main face has empty cells."""
     header = [
         "index", "time_s", "track_id", "left", "top", "right", "bottom", "confidence", "label",
         *LABELS, "valence", "arousal",
     ]  # fmt: skip
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for row in result.timeline:
-                cells: list[Any] = [""] * (len(header) - 2)
-                if row.face is not None:
-                    box = [f"{side:.1f}" for side in row.face.face.box_xyxy.tolist()]
-                    scores = [f"{score:.4f}" for score in row.face.scores.tolist()]
-                    cells = [
-                        row.face.face.track_id, *box, f"{row.face.face.confidence:.3f}",
-                        row.face.label, *scores, f"{row.face.valence:.4f}", f"{row.face.arousal:.4f}",
-                    ]  # fmt: skip
-                writer.writerow([row.index, f"{row.time_s:.6f}", *cells])
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(partial).chmod(0o666 & ~umask)
-        Path(partial).replace(target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    writer = csv.writer(file)
+    writer.writerow(header)
+    for row in result.timeline:
+        cells: list[Any] = [""] * (len(header) - 2)
+        if row.face is not None:
+            box = [f"{side:.1f}" for side in row.face.face.box_xyxy.tolist()]
+            scores = [f"{score:.4f}" for score in row.face.scores.tolist()]
+            cells = [
+                row.face.face.track_id, *box, f"{row.face.face.confidence:.3f}",
+                row.face.label, *scores, f"{row.face.valence:.4f}", f"{row.face.arousal:.4f}",
+            ]  # fmt: skip
+        writer.writerow([row.index, f"{row.time_s:.6f}", *cells])
 
 
-def _check_target(target: Path) -> None:
-    """Raise before any work is done if a file cannot be written there."""
+@contextmanager
+def _new_file(target: Path, clip: Path) -> Iterator[TextIO]:
+    """A text file that takes ``target``'s place when the block ends well, and else never was.
+
+    It is made at once, so that a place that cannot be written to is found before the work is done.
+    """
     if target.is_dir():
         raise ValueError(f"{target}: is a folder; name the CSV file to write")
-    if not target.parent.is_dir():
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{target}: is no regular file; name the CSV file to write")
+    if target.exists() and clip.exists() and target.samefile(clip):
+        raise ValueError(f"{target}: is the clip itself; name another file to write")
+    place = target.resolve()
+    if not place.parent.is_dir():
         raise ValueError(f"{target.parent}: no such folder; make it first")
-    if not os.access(target.parent, os.W_OK):
-        raise ValueError(f"{target.parent}: may not be written to; choose another folder")
+    try:
+        handle, name = tempfile.mkstemp(dir=place.parent, prefix=".occam-")
+    except OSError as error:
+        raise ValueError(
+            f"{target.parent}: cannot be written to ({error.strerror}); choose another folder"
+        ) from error
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+            yield file
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
+        partial.replace(place)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # whoever read our output has seen enough: typer ends quietly
+        raise
     except (OccamError, ValueError, OSError) as error:
-        err.print(f"occam: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        err.print(Text(f"occam: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(USER_ERROR) from error
 
 

@@ -2,7 +2,7 @@
 
 
 class OccamError(Exception):
-    """Base class: catch this for anything that occam-sdk raises about its input or its set-up."""
+    """Base class of the three below: a clip, a bundle or a runtime that cannot be used."""
 
 
 class MediaError(OccamError, ValueError):

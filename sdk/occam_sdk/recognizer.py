@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from .audio.classifier import VoiceClassifier
 from .audio.decode import AudioFile, pieces
-from .audio.features import INSTALL_NOTE, VoiceFeatures
-from .backends import SessionInfo, open_session
-from .bundle import DEFAULT_BUNDLE, load_bundle
-from .errors import BackendError, MediaError
+from .audio.features import FEATURE_COUNT, INSTALL_NOTE, VoiceFeatures, check_feature_set
+from .backends import Session, SessionInfo, open_session
+from .bundle import DEFAULT_BUNDLE, Licence, load_bundle
+from .errors import BackendError, BundleError, MediaError
 from .fusion import fuse
-from .media import probe
+from .media import Damage, probe
 from .types import (
     ClipResult,
     Face,
@@ -30,7 +30,6 @@ from .types import (
     Frame,
     FrameScores,
     ModalityScores,
-    TimelineRow,
     Waveform,
     check_image,
 )
@@ -38,14 +37,17 @@ from .video.aggregate import aggregate
 from .video.align import align_face
 from .video.decode import VideoFile
 from .video.expression import ExpressionNetwork
-from .video.faces import LONG_SIDES, CenterFace, FaceDetector, Tracker
+from .video.faces import DETECTOR_OUTPUTS, LONG_SIDES, CenterFace, FaceDetector, Tracker
+from .video.watched import Watched
 
 BATCH: Final = 16  # faces scored at once
-MAX_FACES: Final = 8  # of one frame, the largest; a crowd in the background decides nothing
+MAX_FACES: Final = 8  # of a clip's frame, the largest: a crowd in the background decides nothing
 STILL_LONG_SIDES: Final = (
     640,
     *LONG_SIDES,
 )  # a still is worth a closer look than one frame of many
+
+NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
 Progress = Callable[[float], None]
 
@@ -59,7 +61,7 @@ class RecognizerInfo:
         bundle: its folder.
         detector, expression, voice: runtime, device and precision of each network.
         voice_features: the extractor, or why there is none.
-        commercial_ok: under "code", "weights" and "data": "yes", "no" or "unknown".
+        licences: under "code", "weights" and "data".
     """
 
     model: str
@@ -68,7 +70,7 @@ class RecognizerInfo:
     expression: SessionInfo
     voice: SessionInfo
     voice_features: str
-    commercial_ok: dict[str, str]
+    licences: Mapping[str, Licence]
 
 
 class Recognizer:
@@ -84,8 +86,10 @@ class Recognizer:
         BackendError: the device is not there.
         ValueError: no such device name.
 
-    A Recognizer may be shared by threads; they take turns. Without openSMILE (the extra ``audio``)
-    the face alone is judged, and every result with a voice to judge says so in its notes.
+    A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. Without
+    openSMILE (the extra ``audio``) the face alone is judged, and a result with a voice to judge says
+    so in its notes. What is remembered of a clip grows by about 3 kB for every face of every frame:
+    film of many hours is better given in parts.
 
     Example:
         >>> from occam_sdk import Recognizer, demo_clip
@@ -103,24 +107,37 @@ class Recognizer:
         detector: FaceDetector | None = None,
     ) -> None:
         self._bundle = load_bundle(Path(bundle))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        check_feature_set(self._bundle.voice.feature_set)
         self._detector_info: SessionInfo | None = None
-        still_detector = video_detector = detector
-        if video_detector is None or still_detector is None:
-            session = open_session(self._bundle.read("detector.onnx"), device=device)
+        if detector is None:
+            session = self._open("detector.onnx", {"image"}, DETECTOR_OUTPUTS, device)
             self._detector_info = session.info
-            video_detector = CenterFace(session)
-            still_detector = CenterFace(session, long_sides=STILL_LONG_SIDES)
-        expression = open_session(self._bundle.read("expression.onnx"), device=device)
-        voice = open_session(self._bundle.read("voice.onnx"), device=device)
+            video, still = CenterFace(session), CenterFace(session, long_sides=STILL_LONG_SIDES)
+            detectors: tuple[FaceDetector, FaceDetector] = video, still
+        else:
+            detectors = detector, detector
+        outputs = {"emotion", "valence_arousal", "embedding"}
+        expression = self._open("expression.onnx", {"image"}, outputs, device)
+        voice = self._open("voice.onnx", {"features"}, {"emotion"}, device)
         self._expression_info, self._voice_info = expression.info, voice.info
         self._stages: _Stages | None = _Stages(
-            video_detector,
-            still_detector,
+            *detectors,
             ExpressionNetwork(expression, self._bundle.face),
             VoiceClassifier(voice, self._bundle.voice),
         )
         self._features: VoiceFeatures | None = None  # openSMILE takes a second to load: when needed
+
+    def _open(self, name: str, inputs: set[str], outputs: set[str], device: str) -> Session:
+        session = open_session(self._bundle.read(name), device=device)
+        has_inputs, has_outputs = session.ports
+        if has_inputs != inputs or not outputs <= has_outputs:
+            raise BundleError(
+                f"{self._bundle.path / name}: expected inputs {sorted(inputs)} and outputs "
+                f"{sorted(outputs)}, got {sorted(has_inputs)} and {sorted(has_outputs)}; "
+                "get a complete copy of the bundle"
+            )
+        return session
 
     def __enter__(self) -> Recognizer:
         return self
@@ -139,11 +156,14 @@ class Recognizer:
             self._stages = self._features = None
 
     def warmup(self) -> None:
-        """Run every network once, so that the first clip is not the slowest."""
+        """Run every network once and load openSMILE, so that the first clip is not the slowest."""
         with self._turn() as stages:
             stages.video_detector.detect(np.zeros((240, 320, 3), np.uint8))
             size = self._bundle.face.input_size
             stages.expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
+            stages.classifier.score(np.zeros((1, FEATURE_COUNT), np.float32), (0.0,))
+            with suppress(BackendError):  # without openSMILE each result says so
+                self._voice_features()
 
     @property
     def info(self) -> RecognizerInfo:
@@ -155,9 +175,7 @@ class Recognizer:
             expression=self._expression_info,
             voice=self._voice_info,
             voice_features=_voice_features_info(),
-            commercial_ok={
-                part: terms.commercial_ok for part, terms in self._bundle.licences.items()
-            },
+            licences=self._bundle.licences,
         )
 
     def predict_image(self, image: NDArray[np.uint8]) -> tuple[FaceScores, ...]:
@@ -181,11 +199,13 @@ class Recognizer:
         """
         check_image(image)
         with self._turn() as stages:
-            faces = _largest(stages.still_detector.detect(image))
-            if not faces:
-                return ()
-            scored = stages.expression.score(self._crops(image, faces), np.zeros(len(faces)))
-            return tuple(_face_scores(face, scored, row) for row, face in enumerate(faces))
+            faces = _largest_first(stages.still_detector.detect(image))
+            found: list[FaceScores] = []
+            for start in range(0, len(faces), BATCH):
+                batch = faces[start : start + BATCH]
+                scored = stages.expression.score(self._crops(image, batch), np.zeros(len(batch)))
+                found += [_face_scores(face, scored, row) for row, face in enumerate(batch)]
+            return tuple(found)
 
     def predict(
         self,
@@ -199,7 +219,8 @@ class Recognizer:
         Args:
             clip: a file that FFmpeg can play, or frames whose times strictly increase.
             waveform: the sound that belongs to frames; a file brings its own.
-            progress: called with the time in seconds up to which the clip has been looked at.
+            progress: called with the time in seconds up to which the pictures have been looked at,
+                or the sound of a clip without pictures heard.
 
         Returns:
             Always a result for a clip that could be opened: a missing face or voice is in its
@@ -207,8 +228,9 @@ class Recognizer:
 
         Raises:
             MediaError: the file is missing, empty, a still picture, or nothing that plays; or the
-                clip has a single frame (``predict_image`` takes pictures).
+                clip is a single frame without sound (``predict_image`` takes pictures).
             TypeError, ValueError: frames or waveform are not as said above.
+            RuntimeError: this Recognizer is closed.
         """
         tell = progress or _ignore
         with self._turn() as stages:
@@ -221,20 +243,15 @@ class Recognizer:
                     f"waveform: expected a Waveform, got {type(waveform).__name__}; "
                     "wrap 16 kHz samples as Waveform(samples)"
                 )
+            source = _Source("the clip", has_video=True, has_audio=waveform is not None)
             sound = pieces(iter([waveform])) if waveform is not None else iter(())
-            return self._predict(
-                stages,
-                _in_order(clip),
-                sound,
-                _Claims("the clip", True, waveform is not None),
-                tell,
-            )
+            return self._predict(stages, source, _in_order(clip), sound, tell)
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
         media = probe(path)
         video, audio = VideoFile(path), AudioFile(path)
-        claims = _Claims(str(path), media.has_video, media.has_audio)
-        result = self._predict(stages, iter(video), iter(audio), claims, tell)
+        source = _Source(str(path), media.has_video, media.has_audio, video.damage)
+        result = self._predict(stages, source, iter(video), iter(audio), tell)
         if not result.timeline and result.duration_s == 0:
             raise MediaError(f"{path}: nothing in it could be decoded; copy or download it again")
         return replace(
@@ -247,25 +264,27 @@ class Recognizer:
     def _predict(
         self,
         stages: _Stages,
+        source: _Source,
         frames: Iterator[Frame],
         sound: Iterator[Waveform],
-        claims: _Claims,
         tell: Progress,
     ) -> ClipResult:
         watched = self._watch(stages, frames, tell)
-        if len(watched.times_s) == 1:
+        if len(watched) == 1 and not source.has_audio and not source.damage.truncated:
             raise MediaError(
-                f"{claims.name}: has a single frame, a clip needs two; "
+                f"{source.name}: has a single frame, a clip needs two; "
                 "use Recognizer.predict_image for a picture"
             )
-        main, scored = watched.main_face()
+        timeline, scored = watched.main_track()
         face = aggregate(scored, self._bundle.face) if scored else None
-        voice, voice_note, end_s = self._listen(stages.classifier, sound)
+        voice, voice_note, heard_s = self._listen(
+            stages.classifier, sound, _ignore if timeline else tell
+        )
         fused = fuse(face, voice, self._bundle.fusion)
-        notes = [] if claims.has_video else ["no video track"]
-        if face is None and claims.has_video:
+        notes = [] if source.has_video else ["no video track"]
+        if face is None and source.has_video:
             notes.append("no face was found")
-        if not claims.has_audio:
+        if not source.has_audio:
             notes.append("no audio track")
         elif voice_note:
             notes.append(voice_note)
@@ -277,28 +296,24 @@ class Recognizer:
             face=face,
             voice=voice,
             weights=fused.weights,
-            timeline=tuple(
-                TimelineRow(index, time_s, main.get(index))
-                for index, time_s in enumerate(watched.times_s)
-            ),
-            duration_s=max([end_s, *watched.times_s[-1:]]),
+            timeline=timeline,
+            duration_s=max(watched.span_s, heard_s),
             notes=tuple(notes),
         )
 
-    def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> _Watched:
+    def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> Watched:
         """Find, align and score the faces of every frame; crops are let go batch by batch."""
-        tracker, watched = Tracker(), _Watched()
+        tracker, watched = Tracker(), Watched()
         waiting: list[_Sighting] = []
-        for index, frame in enumerate(frames):
-            faces = _largest(
-                tracker.update(stages.video_detector.detect(frame.image), frame.time_s)
-            )
+        for row, frame in enumerate(frames):
+            found = tracker.update(stages.video_detector.detect(frame.image), frame.time_s)
+            faces = _largest_first(found)[:MAX_FACES]
             crops = self._crops(frame.image, faces)
             waiting += [
-                _Sighting(index, frame.time_s, face, crop)
+                _Sighting(row, frame.time_s, face, crop)
                 for face, crop in zip(faces, crops, strict=True)
             ]
-            watched.times_s.append(frame.time_s)
+            watched.add_frame(frame.index, frame.time_s)
             while len(waiting) >= BATCH:
                 _score(stages.expression, waiting[:BATCH], watched)
                 del waiting[:BATCH]
@@ -316,24 +331,30 @@ class Recognizer:
         return crops
 
     def _listen(
-        self, classifier: VoiceClassifier, sound: Iterator[Waveform]
+        self, classifier: VoiceClassifier, sound: Iterator[Waveform], tell: Progress
     ) -> tuple[ModalityScores | None, str, float]:
-        """The voice's scores or None, why there are none, and when the sound ends."""
-        features, starts_s, end_s = [], [], 0.0
+        """The voice's scores or None, why there are none, and how long it was listened to."""
+        features: list[NDArray[np.float32]] = []
+        starts_s: list[float] = []
+        heard_s, why_not = 0.0, NO_SPEECH
         for piece in sound:
-            end_s = piece.start_s + piece.duration_s
-            if self._features is None:
-                try:
-                    self._features = VoiceFeatures(self._bundle.voice.feature_set)
-                except BackendError as error:
-                    return None, f"the voice was not judged: {error}", end_s
-            found = self._features.extract(piece)
+            heard_s += piece.duration_s
+            tell(piece.start_s + piece.duration_s)
+            try:
+                found = self._voice_features().extract(piece)
+            except BackendError as error:  # read on all the same: what the file has lost counts
+                found, why_not = None, f"the voice was not judged: {error}"
             if found is not None:
                 features.append(found)
                 starts_s.append(piece.start_s)
         if not features:
-            return None, "no speech was heard: the sound is silent or shorter than a second", end_s
-        return classifier.score(np.stack(features), tuple(starts_s)), "", end_s
+            return None, why_not, heard_s
+        return classifier.score(np.stack(features), tuple(starts_s)), "", heard_s
+
+    def _voice_features(self) -> VoiceFeatures:
+        if self._features is None:
+            self._features = VoiceFeatures(self._bundle.voice.feature_set)
+        return self._features
 
     @contextmanager
     def _turn(self) -> Iterator[_Stages]:
@@ -356,60 +377,31 @@ class _Stages:
 
 @dataclass(frozen=True, eq=False)
 class _Sighting:
-    """A face of frame ``index`` that waits to be scored with its (S, S, 3) crop."""
+    """A face of the ``row``-th frame that waits to be scored with its (S, S, 3) crop."""
 
-    index: int
+    row: int
     time_s: float
     face: Face
     crop: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class _Claims:
-    """What is known of a clip before it is looked at."""
+class _Source:
+    """Where a clip comes from, which tracks it has, and what its pictures have lost."""
 
     name: str
     has_video: bool
     has_audio: bool
+    damage: Damage = field(default_factory=Damage)
 
 
-class _Watched:
-    """What was seen of a clip: every frame's time, and of each track its scored faces."""
-
-    def __init__(self) -> None:
-        self.times_s: list[float] = []
-        self._faces: dict[int | None, dict[int, FaceScores]] = {}
-        self._embeddings: dict[int | None, list[NDArray[np.float32]]] = {}
-
-    def add(self, index: int, face: FaceScores, embedding: NDArray[np.float32]) -> None:
-        """One face of frame ``index``; the frames of a track come in order of time."""
-        track = face.face.track_id
-        self._faces.setdefault(track, {})[index] = face
-        self._embeddings.setdefault(track, []).append(embedding)
-
-    def main_face(self) -> tuple[dict[int, FaceScores], FrameScores | None]:
-        """The face seen longest and largest: its faces by frame, and the same as arrays."""
-        if not self._faces:
-            return {}, None
-        track = max(
-            self._faces, key=lambda track: sum(f.face.area for f in self._faces[track].values())
-        )
-        faces = self._faces[track]
-        return faces, FrameScores(
-            times_s=np.array([self.times_s[index] for index in faces], np.float64),
-            scores=np.stack([face.scores for face in faces.values()]),
-            valence_arousal=np.array([(f.valence, f.arousal) for f in faces.values()], np.float32),
-            embeddings=np.stack(self._embeddings[track]),
-        )
-
-
-def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: _Watched) -> None:
+def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: Watched) -> None:
     """Score a batch of faces and remember them."""
     times_s = np.array([sighting.time_s for sighting in batch], np.float64)
     scored = expression.score(np.stack([sighting.crop for sighting in batch]), times_s)
     for row, sighting in enumerate(batch):
         found = _face_scores(sighting.face, scored, row)
-        watched.add(sighting.index, found, scored.embeddings[row])
+        watched.add_face(sighting.row, found, scored.embeddings[row])
 
 
 def _ignore(_time_s: float) -> None:
@@ -433,8 +425,8 @@ def _in_order(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _largest(faces: tuple[Face, ...]) -> tuple[Face, ...]:
-    return tuple(sorted(faces, key=lambda face: -face.area)[:MAX_FACES])
+def _largest_first(faces: tuple[Face, ...]) -> tuple[Face, ...]:
+    return tuple(sorted(faces, key=lambda face: -face.area))
 
 
 def _face_scores(face: Face, scored: FrameScores, row: int) -> FaceScores:

@@ -1,4 +1,4 @@
-"""Every value that crosses a stage: frozen, checked once when it is made, never changed after."""
+"""Every value that crosses a stage: frozen, and checked once when it is made."""
 
 from __future__ import annotations
 
@@ -67,10 +67,25 @@ class Frame:
 
 def check_image(image: object) -> None:
     """Raise unless ``image`` is a non-empty (H, W, 3) uint8 array, as OpenCV gives pictures."""
-    _check_array("image", image, np.uint8, ("H", "W", 3))
+    try:
+        _check_array("image", image, np.uint8, ("H", "W", 3))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}; {_image_remedy(image)}") from None
     assert isinstance(image, np.ndarray)  # narrows the type; _check_array has raised otherwise
     if 0 in image.shape:
-        raise ValueError(f"image: expected at least 1x1 pixels, got {image.shape}")
+        raise ValueError(
+            f"image: expected at least 1x1 pixels, got {image.shape}; check where it was cut out"
+        )
+
+
+def _image_remedy(image: object) -> str:
+    if image is None:
+        return "cv2.imread gives None for a file that it cannot read: check its name"
+    if not isinstance(image, np.ndarray):
+        return "read a file with cv2.imread(path)"
+    if image.dtype != np.uint8:
+        return "bring it to 0..255, 16 bits by (image >> 8).astype(np.uint8)"
+    return "bring it to BGR with cv2.cvtColor, COLOR_GRAY2BGR or COLOR_BGRA2BGR"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +125,7 @@ class Waveform:
         start_s: when the first sample sounds, in seconds on the clock of the clip's frames.
 
     Raises:
-        TypeError, ValueError: wrong dtype or shape, or a sample that is not a finite number.
+        TypeError, ValueError: wrong dtype or shape, or samples beyond [-1, 1] or not finite.
     """
 
     samples: NDArray[np.float32]
@@ -118,8 +133,15 @@ class Waveform:
 
     def __post_init__(self) -> None:
         _check_array("Waveform.samples", self.samples, np.float32, ("N",))
+        if not math.isfinite(self.start_s):
+            raise ValueError(f"Waveform.start_s: expected finite seconds, got {self.start_s}")
         if not np.isfinite(self.samples).all():
             raise ValueError("Waveform.samples: expected finite numbers, got NaN or infinity")
+        if len(self.samples) and float(np.abs(self.samples).max()) > 1:
+            raise ValueError(
+                "Waveform.samples: expected values in [-1, 1]; divide 16-bit samples by 32768, "
+                "clip others with np.clip(samples, -1, 1)"
+            )
 
     @property
     def duration_s(self) -> float:

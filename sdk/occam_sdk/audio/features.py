@@ -26,10 +26,10 @@ LEVEL_DB: Final = -20.0  # what the loud frames are brought to
 PEAK: Final = 0.999  # +1.0 wraps round in openSMILE's 16-bit cast
 
 LICENCE_NOTE: Final = (
-    "openSMILE is free for research and private use only; "
-    "for a product, ask audEERING GmbH for a licence (this is said once)"
+    "openSMILE, which the voice needs, is free for research and private use only; "
+    "for a product, ask audEERING GmbH for a licence"
 )
-INSTALL_NOTE: Final = "voice needs openSMILE: pip install 'occam-sdk[audio]'"
+INSTALL_NOTE: Final = "voice needs openSMILE: pip install 'opensmile>=2.6'"
 
 _logger = logging.getLogger("occam_sdk")
 _licence_told = False
@@ -47,15 +47,16 @@ class VoiceFeatures:
     """
 
     def __init__(self, feature_set: str) -> None:
-        if feature_set not in FEATURE_SETS:
-            raise BundleError(
-                f"voice.feature_set {feature_set!r} is unknown, this occam-sdk has "
-                f"{', '.join(FEATURE_SETS)}; install the one that the bundle was made for"
-            )
+        check_feature_set(feature_set)
         if importlib.util.find_spec("opensmile") is None:
             raise BackendError(INSTALL_NOTE)
-        import opensmile
-
+        try:
+            import opensmile
+        except (ImportError, OSError) as error:
+            raise BackendError(
+                f"openSMILE is installed but does not load ({error}); "
+                "install it again: pip install --force-reinstall 'opensmile>=2.6'"
+            ) from error
         _tell_licence()
         config = Path(opensmile.__file__).parent / "core" / "config" / FEATURE_SETS[feature_set]
         self._smile = opensmile.Smile(
@@ -80,6 +81,15 @@ class VoiceFeatures:
         samples = np.clip(waveform.samples * np.float32(gain), -PEAK, PEAK)
         features = self._smile.process_signal(samples, RATE_HZ).to_numpy(np.float32)[0]
         return np.asarray(np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
+
+
+def check_feature_set(name: str) -> None:
+    """Raise ``BundleError`` for a configuration that this version does not know."""
+    if name not in FEATURE_SETS:
+        raise BundleError(
+            f"voice.feature_set {name!r} is unknown, this occam-sdk has "
+            f"{', '.join(FEATURE_SETS)}; install the one that the bundle was made for"
+        )
 
 
 def has_speech(waveform: Waveform) -> bool:

@@ -32,6 +32,10 @@ class Session(Protocol):
     def info(self) -> SessionInfo:
         """What really runs."""
 
+    @property
+    def ports(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Names of the inputs and of the outputs."""
+
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Every output under its name, as arrays that the caller owns."""
 

@@ -54,7 +54,19 @@ class OpenVINOSession:
             precision="+".join(sorted(precisions)) or "none",
         )
 
+    @property
+    def ports(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Names of the inputs and of the outputs."""
+        inputs = (port.get_any_name() for port in self._compiled.inputs)
+        return frozenset(inputs), frozenset(port.get_any_name() for port in self._compiled.outputs)
+
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Every output under its name; the arrays are copies."""
-        results = self._request.infer(dict(inputs))
+        try:
+            results = self._request.infer(dict(inputs))
+        except RuntimeError as error:
+            shapes = {name: array.shape for name, array in inputs.items()}
+            raise BackendError(
+                f"OpenVINO cannot run the model on {shapes}: {str(error).strip().splitlines()[-1]}"
+            ) from error
         return {port.get_any_name(): np.array(array) for port, array in results.items()}

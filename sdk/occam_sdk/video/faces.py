@@ -14,6 +14,7 @@ from ..types import Face
 
 STRIDE: Final = 4  # CenterFace's heat map has a quarter of the input's width and height
 GRID: Final = 32  # its input sides must be multiples of this
+DETECTOR_OUTPUTS: Final = {"heatmap", "log_size", "offset", "landmarks"}
 MAX_OVERLAP: Final = 0.3  # intersection over union above which two boxes are one face
 MIN_SCORE: Final = 0.4
 LONG_SIDES: Final = (320, 160)
@@ -111,27 +112,30 @@ def _suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[i
 
 
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
-TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another
+TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
+TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
 
 
 class Tracker:
     """Says who is who along a clip: each face takes the id of the last box that it overlaps most."""
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[float, Face]] = {}
+        self._last: dict[int, tuple[float, int, Face]] = {}  # time, frame and face, last seen
         self._next_id = 0
+        self._frame = 0
 
     def update(self, faces: tuple[Face, ...], time_s: float) -> tuple[Face, ...]:
         """The same faces with ids; call with the frames of one clip in order of time."""
+        self._frame += 1
         self._last = {
-            track: (seen_s, face)
-            for track, (seen_s, face) in self._last.items()
-            if time_s - seen_s <= TRACK_MEMORY_S
+            track: (seen_s, frame, face)
+            for track, (seen_s, frame, face) in self._last.items()
+            if time_s - seen_s <= TRACK_MEMORY_S or self._frame - frame <= TRACK_MEMORY_FRAMES
         }
         pairs = sorted(
             (
                 (overlap, track, index)
-                for track, (_, last) in self._last.items()
+                for track, (_, _, last) in self._last.items()
                 for index, face in enumerate(faces)
                 if (overlap := intersection_over_union(last, face)) >= MIN_TRACK_OVERLAP
             ),
@@ -146,7 +150,7 @@ class Tracker:
             if index not in ids:
                 ids[index], self._next_id = self._next_id, self._next_id + 1
             named.append(replace(face, track_id=ids[index]))
-            self._last[ids[index]] = time_s, face
+            self._last[ids[index]] = time_s, self._frame, face
         return tuple(named)
 
 
