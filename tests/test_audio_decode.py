@@ -178,11 +178,14 @@ def test_a_file_without_sound_has_no_pieces(tmp_path):
 # --- pieces
 
 
+TICK = np.float32(2**-24)  # exact in float32, and small enough to stay below 1
+
+
 def in_chunks(sizes: list[int], start_s: float = 0.0) -> list[Waveform]:
-    """Chunks whose samples count up from 0."""
+    """Chunks whose samples count up from 0 in steps of TICK."""
     chunks, done = [], 0
     for size in sizes:
-        samples = np.arange(done, done + size, dtype=np.float32)
+        samples = np.arange(done, done + size, dtype=np.float32) * TICK
         chunks.append(Waveform(samples, start_s + done / RATE_HZ))
         done += size
     return chunks
@@ -215,14 +218,16 @@ def test_however_sound_arrives_nothing_is_lost_or_doubled(sizes, start_s):
     found = list(pieces(iter(in_chunks(sizes, start_s))))
     total = sum(sizes)
     samples = np.concatenate([p.samples for p in found]) if found else np.zeros(0, np.float32)
-    np.testing.assert_array_equal(samples, np.arange(total, dtype=np.float32))
+    np.testing.assert_array_equal(samples, np.arange(total, dtype=np.float32) * TICK)
     lengths = [len(p.samples) for p in found]
     assert all(length == PIECE for length in lengths[:-1])
     if lengths:
         assert 0 < lengths[-1] < PIECE + REST
         assert lengths[-1] >= REST or len(lengths) == 1
     for piece in found:
-        assert piece.start_s == pytest.approx(start_s + float(piece.samples[0]) / RATE_HZ, abs=1e-6)
+        assert piece.start_s == pytest.approx(
+            start_s + float(piece.samples[0] / TICK) / RATE_HZ, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("gap_s", [0.0, GAP_S / 2, GAP_S * 2, 3.0])

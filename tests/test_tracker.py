@@ -60,8 +60,18 @@ def test_a_face_that_returns_is_the_same_within_the_memory(away_s: float, same: 
     assert TRACK_MEMORY_S == 1.0
     tracker = Tracker()
     assert _ids(tracker, 2.0, _face(0)) == [0]
-    assert _ids(tracker, 2.0 + away_s / 2) == []
+    for empty in range(1, 10):
+        assert _ids(tracker, 2.0 + away_s * empty / 10) == []
     assert _ids(tracker, 2.0 + away_s, _face(5)) == [0 if same else 1]
+
+
+@pytest.mark.parametrize(("missed", "same"), [(0, True), (2, True), (3, False)])
+def test_where_frames_lie_far_apart_the_memory_is_three_frames(missed: int, same: bool) -> None:
+    tracker = Tracker()
+    assert _ids(tracker, 0.0, _face(0)) == [0]
+    for frame in range(missed):
+        assert _ids(tracker, 5.0 * (frame + 1)) == []
+    assert _ids(tracker, 5.0 * (missed + 1), _face(0)) == [0 if same else 1]
 
 
 def test_the_memory_starts_anew_whenever_the_face_is_seen() -> None:

@@ -221,3 +221,17 @@ def test_onnx_says_what_the_checkpoint_says() -> None:
     np.testing.assert_allclose(
         got["emotion"], voice.logits_of(perceptron, data.features), rtol=1e-4, atol=1e-4
     )
+
+
+def test_rare_classes_are_lifted_only_as_far_as_it_pays() -> None:
+    pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    from export.bundle import rare_class_shift
+
+    prior = np.array([0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01])
+    rng = np.random.default_rng(0)
+    label = rng.choice(7, 4000, p=prior)
+    sure = np.eye(7, dtype=np.float32)[label] * 50
+    assert (rare_class_shift(label, sure, prior) == 0).all()
+    shy = np.eye(7, dtype=np.float32)[label] + 0.25 * np.log(prior).astype(np.float32)
+    shift = rare_class_shift(label, shy + rng.normal(0, 0.3, shy.shape).astype(np.float32), prior)
+    assert shift[5] > shift[1] > shift[0] > 0

@@ -178,7 +178,7 @@ def test_the_licence_is_told_exactly_once(monkeypatch, caplog):
 
 def test_without_opensmile_the_error_is_the_install_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
-    with pytest.raises(BackendError, match=r"pip install 'occam-sdk\[audio\]'"):
+    with pytest.raises(BackendError, match=r"pip install 'opensmile>=2\.6'"):
         VoiceFeatures(FEATURE_SET)
 
 
