@@ -1,6 +1,7 @@
 """How right the shipped bundle is: its ONNX files, run by the product's own runtime.
 
-    python -m benchmarks.accuracy --faces runs/faces.npz --voices runs/voices.npz --json runs/accuracy.json
+    python -m benchmarks.accuracy --faces runs/faces.npz --voices runs/voices.npz \
+        --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
 
 The faces were found and aligned by the product's own code (``training.prepare_faces``); a face that was
 not found is judged by its plain crop, and once more counted as wrong. A network that has heard every
@@ -70,7 +71,7 @@ def face_figures(bundle: Bundle, path: Path) -> dict[str, Any]:
     out = run_expression(bundle, data["faces"][synthetic])
     target, guess = data["valence_arousal"][synthetic], np.clip(out["valence_arousal"], -1, 1)
     report["diffusionfer_held_out"] = {
-        "faces": len(target),
+        "count": len(target),
         "ccc_valence": round(ccc(target[:, 0], guess[:, 0]), 4),
         "ccc_arousal": round(ccc(target[:, 1], guess[:, 1]), 4),
     }
@@ -114,7 +115,7 @@ def rate(right: NDArray[np.bool_]) -> dict[str, Any]:
     value = float(right.mean())
     low, high = wilson(value, len(right))
     return {
-        "faces": len(right),
+        "count": len(right),
         "accuracy": round(value, 4),
         "accuracy_95": [round(low, 4), round(high, 4)],
     }
@@ -127,9 +128,14 @@ def voice_figures(path: Path) -> dict[str, Any]:
     for corpus, protocol in (("ravdess", "six_folds_by_actor"), ("emodb", "one_speaker_out")):
         label = voices.label[voices.corpus == corpus]
         logits = cross_validate(voices, corpus, settings, through_runtime)
-        report[f"{corpus}_{protocol}"] = figures(label, logits)
-    report["voices_of_a_corpus_never_heard"] = figures(*cross_corpus(voices, settings))
+        report[f"{corpus}_{protocol}"] = voice_row(label, logits)
+    report["voices_of_a_corpus_never_heard"] = voice_row(*cross_corpus(voices, settings))
     return report
+
+
+def voice_row(label: NDArray[np.int64], logits: Floats) -> dict[str, Any]:
+    """Accuracy with its 95 % interval, UAR, recall of each class."""
+    return {**figures(label, logits), **rate(label == logits.argmax(1))}
 
 
 def through_runtime(network: VoiceNetwork, features: Floats) -> Floats:
@@ -151,6 +157,59 @@ def print_report(report: dict[str, Any]) -> None:
             )
 
 
+def markdown(report: dict[str, Any]) -> dict[str, str]:
+    """The tables of README and model card, under the names of their blocks."""
+    rows = [
+        ("FER2013 Test, 7 classes", "fer2013_test"),
+        ("the same without the twins of training faces", "fer2013_test_twin_free"),
+        ("FER+ Test, 8 classes, majority vote", "ferplus_test"),
+        ("the same without twins", "ferplus_test_twin_free"),
+        ("RAVDESS, 7 classes, speakers never heard", "ravdess_six_folds_by_actor"),
+        ("EMO-DB cut to 2 s, 6 classes, speakers never heard", "emodb_one_speaker_out"),
+        ("voices of a corpus never heard", "voices_of_a_corpus_never_heard"),
+    ]
+    figures = ["| what was judged | how many | accuracy, % (95 %) | UAR, % |", "|---|---|---|---|"]
+    recalls = [f"| | {' | '.join(LABELS)} |", "|---" * (len(LABELS) + 1) + "|"]
+    for title, name in rows:
+        row = report[name]
+        low, high = (_percent(bound) for bound in row["accuracy_95"])
+        uar = _percent(row["uar"]) if "uar" in row else "–"
+        accuracy = f"{_percent(row['accuracy'])} ({low} to {high})"
+        figures.append(f"| {title} | {row['count']} | {accuracy} | {uar} |")
+        if "recall" in row:
+            cells = [_percent(row["recall"][n]) if n in row["recall"] else "–" for n in LABELS]
+            recalls.append(f"| {title} | {' | '.join(cells)} |")
+    test, synthetic = report["fer2013_test"], report["diffusionfer_held_out"]
+    confusion = [f"| truth ↓ said → | {' | '.join(LABELS)} |", "|---" * (len(LABELS) + 1) + "|"]
+    for label, counts in zip(LABELS, test["confusion_rows_are_truth"], strict=True):
+        confusion.append(f"| {label} | {' | '.join(map(str, counts))} |")
+    more = [
+        f"- Faces found by the detector on FER2013 Test: {_percent(test['faces_found'])} %; the rest was",
+        "  judged by the plain crop. Counted as wrong instead, the accuracy is "
+        f"{_percent(test['accuracy_if_not_found_is_wrong'])} %.",
+        "- Calibration, expected error over 15 bins on FER2013 Test: "
+        f"{_percent(test['expected_calibration_error'])} %.",
+        f"- Valence and arousal: CCC {synthetic['ccc_valence']:.2f} and {synthetic['ccc_arousal']:.2f} "
+        f"on {synthetic['count']} held-out pictures of DiffusionFER-S.",
+    ]
+    blocks = {"figures": figures, "recalls": recalls, "confusion": confusion, "more": more}
+    return {name: "\n".join(lines) for name, lines in blocks.items()}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def update_blocks(text: str, blocks: dict[str, str]) -> str:
+    """The same Markdown with what stands between ``<!-- name -->`` and ``<!-- /name -->`` made new."""
+    for name, block in blocks.items():
+        first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if first in text:
+            before, rest = text.split(first)
+            text = f"{before}{first}{block}\n{last}{rest.split(last)[1]}"
+    return text
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -158,9 +217,13 @@ def main() -> None:
     parser.add_argument("--faces", type=Path, required=True, help="from training.prepare_faces")
     parser.add_argument("--voices", type=Path, required=True, help="from training.prepare_voices")
     parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--update", type=Path, nargs="*", default=[], help="Markdown with figures")
     args = parser.parse_args()
     report = measure(load_bundle(args.bundle), args.faces, args.voices)
     print_report(report)
+    for document in args.update:
+        text = document.read_text(encoding="utf-8")
+        document.write_text(update_blocks(text, markdown(report)), encoding="utf-8")
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -4,7 +4,7 @@
         --voices runs/voices.npz --voice-run runs/voice --out sdk/occam_sdk/models
 
     python -m benchmarks.accuracy --faces runs/faces.npz --voices runs/voices.npz \
-        --json runs/accuracy.json
+        --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
     python -m export.bundle --metrics runs/accuracy.json --out sdk/occam_sdk/models
 
 The second form writes the figures that were measured on the finished files into the manifest.
