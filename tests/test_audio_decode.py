@@ -77,7 +77,8 @@ def test_a_tone_keeps_its_length_pitch_and_level(tmp_path, suffix, rate_hz):
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 @pytest.mark.parametrize("gains", [(1.0,), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (1.0,) * 6])
 def test_channels_are_averaged(tmp_path, gains, rate_hz):
-    tone = clips.tone(2.0, 500, rate_hz, level=1.0)
+    # At full scale FFmpeg 9 takes this tone's samples for another format's marks.
+    tone = clips.tone(2.0, 500, rate_hz, level=0.9)
     path = clips.write_clip(
         tmp_path / "tone.wav",
         sound=np.outer(gains, tone).astype(np.float32),
@@ -85,7 +86,7 @@ def test_channels_are_averaged(tmp_path, gains, rate_hz):
         sound_codec="pcm_s16le",
     )
     samples = heard(path)
-    assert rms(samples) == pytest.approx(np.mean(gains) / np.sqrt(2), rel=0.01)
+    assert rms(samples) == pytest.approx(0.9 * np.mean(gains) / np.sqrt(2), rel=0.01)
     assert np.abs(samples).max() <= 1.0
 
 
