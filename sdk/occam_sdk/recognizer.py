@@ -42,10 +42,7 @@ from .video.watched import Watched
 
 BATCH: Final = 16  # faces scored at once
 MAX_FACES: Final = 8  # of a clip's frame, the largest: a crowd in the background decides nothing
-STILL_LONG_SIDES: Final = (
-    640,
-    *LONG_SIDES,
-)  # a still is worth a closer look than one frame of many
+STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look than a frame
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
