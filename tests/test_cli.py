@@ -141,6 +141,18 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None
     assert "[red]x.mp4" in occam("predict", clip).stdout
 
 
+def test_a_name_that_the_terminal_cannot_show_is_no_obstacle(tmp_path: Path) -> None:
+    clip = clips.write_clip(tmp_path / "ünï.mp4", images=[np.full((96, 96, 3), 9, np.uint8)] * 3)
+    done = subprocess.run(
+        [sys.executable, "-m", "occam_sdk", "predict", str(clip)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+        timeout=300,
+    )
+    assert b"no_evidence" in done.stdout
+
+
 def test_a_terminal_without_utf8_gets_plain_characters() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "occam_sdk", "demo"],

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -348,8 +349,43 @@ def test_after_a_bad_clip_the_next_one_is_judged(
     assert recognizer.predict(demo_clip()).to_json() == demo.to_json()
 
 
-def test_no_frame_at_all_is_no_evidence(recognizer: Recognizer) -> None:
-    assert recognizer.predict([]).status == "no_evidence"
+def test_no_frame_at_all_is_refused(recognizer: Recognizer) -> None:
+    with pytest.raises(MediaError, match="read only once"):
+        recognizer.predict([])
+
+
+@pytest.mark.parametrize("clip", [None, 3, b"clip.mp4"])
+def test_what_is_no_clip_is_refused(recognizer: Recognizer, clip: object) -> None:
+    with pytest.raises(TypeError, match="expected a file name or Frame values"):
+        recognizer.predict(clip)  # type: ignore[arg-type]
+
+
+def test_a_clip_may_change_its_resolution(recognizer: Recognizer, portrait: Image) -> None:
+    large = cv2.resize(portrait, (480, 480))
+    images = [portrait, large] * 4
+    result = recognizer.predict([Frame(i, i / 25, image) for i, image in enumerate(images)])
+    assert {row.face.face.track_id for row in result.timeline if row.face} == {0}
+    assert all(row.face for row in result.timeline)
+
+
+def test_the_main_face_is_the_same_at_any_resolution(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    left, right = (np.full((SIZE, 320, 3), 128, np.uint8) for _ in range(2))
+    left[:, :SIZE], right[:, SIZE:] = portrait, portrait
+    images = [left] * 9 + [cv2.resize(right, (960, 480))] * 5
+    result = recognizer.predict([Frame(i, i / 25, image) for i, image in enumerate(images)])
+    assert [row.face is not None for row in result.timeline] == [True] * 9 + [False] * 5
+
+
+def test_times_and_indices_of_any_kind_come_out_as_plain_numbers(
+    recognizer: Recognizer, portrait: Image
+) -> None:
+    times_s = [np.float32(0.5), Fraction(3, 5), 1]
+    frames = [Frame(i, t, portrait) for i, t in zip(np.arange(3), times_s, strict=True)]  # type: ignore[arg-type]
+    data = json.loads(recognizer.predict(frames).to_json())
+    assert [row["time_s"] for row in data["timeline"]] == [0.5, 0.6, 1.0]
+    assert [row["index"] for row in data["timeline"]] == [0, 1, 2]
 
 
 # The recognizer itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 import tempfile
@@ -287,6 +288,9 @@ def _user_errors() -> Iterator[None]:
 
 def main() -> None:
     """Entry point of the command ``occam``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be in any script
     app()
 
 

@@ -108,7 +108,7 @@ def open_media(path: str | os.PathLike[str]) -> InputContainer:
     if container.format.name in PICTURE_FORMATS:
         problem = (
             "is a still picture, not a clip; use "
-            "Recognizer.predict_image(cv2.imread(path)) for pictures"
+            "Recognizer.predict_image(cv2.imread(path)) for pictures, convert an animation to MP4"
         )
     elif video_stream(container) is None and audio_stream(container) is None:
         problem = (

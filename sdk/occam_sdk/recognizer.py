@@ -83,7 +83,8 @@ class Recognizer:
         BackendError: the device is not there.
         ValueError: no such device name.
 
-    A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. Without
+    A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. A turn
+    lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. Without
     openSMILE (the extra ``audio``) the face alone is judged, and a result with a voice to judge says
     so in its notes. What is remembered of a clip grows by about 3 kB for every face of every frame:
     film of many hours is better given in parts.
@@ -225,7 +226,7 @@ class Recognizer:
 
         Raises:
             MediaError: the file is missing, empty, a still picture, or nothing that plays; or the
-                clip is a single frame without sound (``predict_image`` takes pictures).
+                clip is a single frame without sound (``predict_image`` takes pictures), or none.
             TypeError, ValueError: frames or waveform are not as said above.
             RuntimeError: this Recognizer is closed.
         """
@@ -235,19 +236,23 @@ class Recognizer:
                 if waveform is not None:
                     raise TypeError("waveform: a file brings its own sound; give frames with it")
                 return self._predict_file(stages, Path(clip), tell)
+            if isinstance(clip, bytes) or not isinstance(clip, Iterable):
+                raise TypeError(
+                    f"clip: expected a file name or Frame values, got {type(clip).__name__}"
+                )
             if waveform is not None and not isinstance(waveform, Waveform):
                 raise TypeError(
                     f"waveform: expected a Waveform, got {type(waveform).__name__}; "
                     "wrap 16 kHz samples as Waveform(samples)"
                 )
-            source = _Source("the clip", has_video=True, has_audio=waveform is not None)
+            source = _Source("the clip", True, waveform is not None, is_file=False)
             sound = pieces(iter([waveform])) if waveform is not None else iter(())
             return self._predict(stages, source, _in_order(clip), sound, tell)
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
         media = probe(path)
         video, audio = VideoFile(path), AudioFile(path)
-        source = _Source(str(path), media.has_video, media.has_audio, video.damage)
+        source = _Source(str(path), media.has_video, media.has_audio, damage=video.damage)
         result = self._predict(stages, source, iter(video), iter(audio), tell)
         if not result.timeline and result.duration_s == 0:
             raise MediaError(f"{path}: nothing in it could be decoded; copy or download it again")
@@ -267,6 +272,8 @@ class Recognizer:
         tell: Progress,
     ) -> ClipResult:
         watched = self._watch(stages, frames, tell)
+        if not source.is_file and len(watched) == 0 and not source.has_audio:
+            raise MediaError("the clip: no frames were given; a generator can be read only once")
         if len(watched) == 1 and not source.has_audio and not source.damage.truncated:
             raise MediaError(
                 f"{source.name}: has a single frame, a clip needs two; "
@@ -303,14 +310,17 @@ class Recognizer:
         tracker, watched = Tracker(), Watched()
         waiting: list[_Sighting] = []
         for row, frame in enumerate(frames):
-            found = tracker.update(stages.video_detector.detect(frame.image), frame.time_s)
+            height, width = frame.image.shape[:2]
+            found = tracker.update(
+                stages.video_detector.detect(frame.image), frame.time_s, (width, height)
+            )
             faces = _largest_first(found)[:MAX_FACES]
             crops = self._crops(frame.image, faces)
             waiting += [
                 _Sighting(row, frame.time_s, face, crop)
                 for face, crop in zip(faces, crops, strict=True)
             ]
-            watched.add_frame(frame.index, frame.time_s)
+            watched.add_frame(frame.index, frame.time_s, width * height)
             while len(waiting) >= BATCH:
                 _score(stages.expression, waiting[:BATCH], watched)
                 del waiting[:BATCH]
@@ -389,6 +399,7 @@ class _Source:
     name: str
     has_video: bool
     has_audio: bool
+    is_file: bool = True
     damage: Damage = field(default_factory=Damage)
 
 

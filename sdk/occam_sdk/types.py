@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -61,8 +63,18 @@ class Frame:
 
     def __post_init__(self) -> None:
         check_image(self.image)
-        if not math.isfinite(self.time_s):
-            raise ValueError(f"Frame.time_s: expected finite seconds, got {self.time_s}")
+        object.__setattr__(self, "index", operator.index(self.index))
+        object.__setattr__(self, "time_s", _seconds("Frame.time_s", self.time_s))
+
+
+def _seconds(name: str, value: object) -> float:
+    """A plain float of any finite real number: NumPy's, or a Fraction as PyAV gives times."""
+    if not isinstance(value, (numbers.Real, np.number)):
+        raise TypeError(f"{name}: expected a number of seconds, got {type(value).__name__}")
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{name}: expected finite seconds, got {seconds}")
+    return seconds
 
 
 def check_image(image: object) -> None:
@@ -95,7 +107,7 @@ class Face:
     Attributes:
         box_xyxy: (4,) float32, left, top, right, bottom.
         landmarks: (5, 2) float32, x and y of the eye, eye, nose tip, mouth corner, mouth corner;
-            of each pair the one further left in the picture comes first.
+            of each pair the one further left in the picture comes first (of an upright face).
         confidence: in [0, 1].
         track_id: the same person in the frames of one clip has the same id; None before tracking.
     """
@@ -133,8 +145,7 @@ class Waveform:
 
     def __post_init__(self) -> None:
         _check_array("Waveform.samples", self.samples, np.float32, ("N",))
-        if not math.isfinite(self.start_s):
-            raise ValueError(f"Waveform.start_s: expected finite seconds, got {self.start_s}")
+        object.__setattr__(self, "start_s", _seconds("Waveform.start_s", self.start_s))
         if not np.isfinite(self.samples).all():
             raise ValueError("Waveform.samples: expected finite numbers, got NaN or infinity")
         if len(self.samples) and float(np.abs(self.samples).max()) > 1:

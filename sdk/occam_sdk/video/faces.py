@@ -124,8 +124,18 @@ class Tracker:
         self._next_id = 0
         self._frame = 0
 
-    def update(self, faces: tuple[Face, ...], time_s: float) -> tuple[Face, ...]:
-        """The same faces with ids; call with the frames of one clip in order of time."""
+    def update(
+        self, faces: tuple[Face, ...], time_s: float, size: tuple[int, int] = (1, 1)
+    ) -> tuple[Face, ...]:
+        """The same faces with ids; call with the frames of one clip in order of time.
+
+        Args:
+            faces: of one frame.
+            time_s: of that frame, in seconds.
+            size: width and height of that frame: a clip may change its resolution on the way.
+        """
+        whole = np.array([*size, *size], np.float32)
+        seen = [replace(face, box_xyxy=face.box_xyxy / whole) for face in faces]
         self._frame += 1
         self._last = {
             track: (seen_s, frame, face)
@@ -136,7 +146,7 @@ class Tracker:
             (
                 (overlap, track, index)
                 for track, (_, _, last) in self._last.items()
-                for index, face in enumerate(faces)
+                for index, face in enumerate(seen)
                 if (overlap := intersection_over_union(last, face)) >= MIN_TRACK_OVERLAP
             ),
             key=lambda pair: -pair[0],
@@ -150,7 +160,7 @@ class Tracker:
             if index not in ids:
                 ids[index], self._next_id = self._next_id, self._next_id + 1
             named.append(replace(face, track_id=ids[index]))
-            self._last[ids[index]] = time_s, self._frame, face
+            self._last[ids[index]] = time_s, self._frame, seen[index]
         return tuple(named)
 
 

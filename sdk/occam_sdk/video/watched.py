@@ -20,6 +20,7 @@ class Watched:
     def __init__(self) -> None:
         self._indices: list[int] = []
         self._times_s: list[float] = []
+        self._pixels: list[int] = []
         self._faces: dict[int | None, dict[int, FaceScores]] = {}
         self._embeddings: dict[int | None, list[NDArray[np.float32]]] = {}
 
@@ -31,8 +32,9 @@ class Watched:
         """From the first frame to the last, in seconds."""
         return self._times_s[-1] - self._times_s[0] if self._times_s else 0.0
 
-    def add_frame(self, index: int, time_s: float) -> None:
-        """One more frame; its faces follow by ``add_face``."""
+    def add_frame(self, index: int, time_s: float, pixels: int) -> None:
+        """One more frame, of so many pixels; its faces follow by ``add_face``."""
+        self._pixels.append(pixels)
         self._indices.append(index)
         self._times_s.append(time_s)
 
@@ -45,7 +47,7 @@ class Watched:
     def main_track(self) -> tuple[tuple[TimelineRow, ...], FrameScores | None]:
         """A row for every frame, and the scores of the face seen longest and largest, or None.
 
-        A face counts by its area times the time that it is seen for.
+        A face counts by the part of the picture that it takes, times the time that it is seen for.
         """
         faces: dict[int, FaceScores] = {}
         scored = None
@@ -54,7 +56,8 @@ class Watched:
             track = max(
                 self._faces,
                 key=lambda track: sum(
-                    looks_s[row] * face.face.area for row, face in self._faces[track].items()
+                    looks_s[row] * face.face.area / self._pixels[row]
+                    for row, face in self._faces[track].items()
                 ),
             )
             faces = self._faces[track]
