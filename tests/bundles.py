@@ -21,17 +21,17 @@ TEMPLATE = [[0.31, 0.46], [0.69, 0.46], [0.5, 0.64], [0.35, 0.82], [0.65, 0.82]]
 Arrays = dict[str, NDArray[Any]]
 
 
-def make_heads(seed: int = 0, *, weighted: bool = False) -> Arrays:
-    """The arrays of heads.npz, small random numbers; ``weighted`` adds the frames' regressor."""
+def make_heads(seed: int = 0, *, members: int = 1, weighted: bool = False) -> Arrays:
+    """The arrays of heads.npz, small random numbers; ``weighted`` adds the frames' regressors."""
     rng = np.random.default_rng(seed)
     shapes: dict[str, tuple[int, ...]] = {
-        "emotion_weight": (len(LABELS), EMBEDDING),
-        "emotion_bias": (len(LABELS),),
+        "emotion_weight": (members, len(LABELS), EMBEDDING),
+        "emotion_bias": (members, len(LABELS)),
         "valence_arousal_weight": (2, EMBEDDING),
         "valence_arousal_bias": (2,),
     }
     if weighted:
-        shapes |= {"frame_weight": (2,), "frame_bias": ()}
+        shapes |= {"frame_weight": (members, 2), "frame_bias": (members,)}
     return {
         name: np.asarray(rng.normal(0, 0.05, shape), np.float32) for name, shape in shapes.items()
     }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from occam_sdk.bundle import MANIFEST, MAX_MANIFEST_BYTES, load_bundle
+from occam_sdk.bundle import MANIFEST, MAX_MANIFEST_BYTES, MAX_MEMBERS, load_bundle
 from occam_sdk.errors import BundleError, OccamError
 from occam_sdk.labels import LABELS
 
@@ -71,8 +71,11 @@ def test_a_complete_bundle_loads_with_everything_that_its_manifest_says(folder: 
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_heads_are_read_with_and_without_frame_weights(tmp_path: Path, weighted: bool) -> None:
-    expected = make_heads(seed=3, weighted=weighted)
+@pytest.mark.parametrize("members", [1, 50, MAX_MEMBERS])
+def test_heads_are_read_with_and_without_frame_weights(
+    tmp_path: Path, members: int, weighted: bool
+) -> None:
+    expected = make_heads(seed=3, members=members, weighted=weighted)
     heads = load_bundle(write_bundle(tmp_path, {"heads.npz": npz(expected)})).face.heads
     assert (heads.frame_weight is not None) == (heads.frame_bias is not None) == weighted
     for name, array in expected.items():
@@ -379,29 +382,65 @@ def test_heads_that_are_no_archive_are_refused(folder: Path, content: bytes) -> 
     ("name", "array"),
     [
         ("emotion_weight", None),
-        ("emotion_weight", np.zeros((512, 7), np.float32)),
-        ("emotion_weight", np.zeros((7, 128), np.float32)),
-        ("emotion_weight", np.zeros((7, 512), np.float64)),
-        ("emotion_weight", np.full((7, 512), np.nan, np.float32)),
+        ("emotion_weight", np.zeros((), np.float32)),
+        ("emotion_weight", np.zeros((7, 512), np.float32)),
+        ("emotion_weight", np.zeros((0, 7, 512), np.float32)),
+        ("emotion_weight", np.zeros((MAX_MEMBERS + 1, 7, 512), np.float32)),
+        ("emotion_weight", np.zeros((1, 3, 7, 512), np.float32)),
+        ("emotion_weight", np.zeros((3, 512, 7), np.float32)),
+        ("emotion_weight", np.zeros((3, 7, 128), np.float32)),
+        ("emotion_weight", np.zeros((3, 7, 512), np.float64)),
+        ("emotion_weight", np.full((3, 7, 512), np.nan, np.float32)),
         ("emotion_bias", None),
-        ("emotion_bias", np.zeros((8,), np.float32)),
-        ("emotion_bias", np.full(7, -np.inf, np.float32)),
+        ("emotion_bias", np.zeros((7,), np.float32)),
+        ("emotion_bias", np.zeros((1, 7), np.float32)),
+        ("emotion_bias", np.zeros((4, 7), np.float32)),
+        ("emotion_bias", np.zeros((3, 8), np.float32)),
+        ("emotion_bias", np.zeros((3, 7, 1), np.float32)),
+        ("emotion_bias", np.full((3, 7), -np.inf, np.float32)),
         ("valence_arousal_weight", None),
         ("valence_arousal_weight", np.zeros((1, 512), np.float32)),
+        ("valence_arousal_weight", np.zeros((3, 2, 512), np.float32)),
         ("valence_arousal_bias", None),
         ("valence_arousal_bias", np.zeros((), np.float32)),
-        ("frame_weight", np.zeros((1,), np.float32)),
+        ("valence_arousal_bias", np.zeros((3, 2), np.float32)),
         ("frame_weight", None),
-        ("frame_bias", np.zeros((1,), np.float32)),
+        ("frame_weight", np.zeros((2,), np.float32)),
+        ("frame_weight", np.zeros((2, 2), np.float32)),
+        ("frame_weight", np.zeros((3, 1), np.float32)),
+        ("frame_weight", np.zeros((3, 2), np.float16)),
+        ("frame_weight", np.full((3, 2), np.inf, np.float32)),
         ("frame_bias", None),
+        ("frame_bias", np.zeros((), np.float32)),
+        ("frame_bias", np.zeros((1,), np.float32)),
+        ("frame_bias", np.zeros((3, 1), np.float32)),
+        ("frame_bias", np.full((3,), np.nan, np.float32)),
     ],
 )
 def test_heads_of_another_shape_or_incomplete_are_refused(
     folder: Path, name: str, array: np.ndarray[Any, Any] | None
 ) -> None:
-    heads = make_heads(weighted=True)
+    heads = make_heads(members=3, weighted=True)
     del heads[name]
     put_file(folder, "heads.npz", npz(heads if array is None else heads | {name: array}))
     message = _refused(folder, "heads.npz")
-    assert f"{name}: expected" in message
-    assert ("got nothing" in message) == (array is None)
+    told = "got nothing" if array is None else f"got {array.shape} {array.dtype}"
+    assert f"{name}: expected (" in message
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        (0, "emotion_weight: expected (k, 7, 512) float32 of k from 1 to 1024 classifiers"),
+        (1, "emotion_bias: expected (1, 7) float32"),
+        (2, "emotion_bias: expected (2, 7) float32"),
+    ],
+)
+def test_the_weights_say_how_many_classifiers_there_are(
+    folder: Path, members: int, expected: str
+) -> None:
+    heads = make_heads(members=3)
+    heads["emotion_weight"] = np.zeros((members, 7, 512), np.float32)
+    put_file(folder, "heads.npz", npz(heads))
+    assert expected in _refused(folder, "heads.npz")

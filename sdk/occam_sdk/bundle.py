@@ -27,6 +27,7 @@ DEFAULT_BUNDLE: Final = Path(__file__).parent / "models"
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_CHUNKS: Final = 1024
+MAX_MEMBERS: Final = 1024
 EMBEDDING: Final = 512
 _FILE_NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_NUMBER: Final = float(np.finfo(np.float32).max)
@@ -45,13 +46,19 @@ class Licence:
 
 @dataclass(frozen=True, eq=False)
 class LinearHeads:
-    """What turns a pooled embedding into an answer; one matrix product each.
+    """What turns the embeddings of a clip's frames into an answer.
+
+    Emotion is judged by an ensemble of k linear classifiers from different initialisations, whose
+    scores are averaged [2.4]. Each may weigh the frames by a sigmoid regressor of its own on valence
+    and arousal [2.1]; of zeros, it is average pooling, so both kinds go into one ensemble. Valence and
+    arousal have one head, on the mean embedding: the regressors are learned for emotion alone.
 
     Attributes:
-        emotion_weight, emotion_bias: (7, 512) and (7,) float32, to logits over ``LABELS``.
+        emotion_weight, emotion_bias: (k, 7, 512) and (k, 7) float32, 1 <= k <= ``MAX_MEMBERS``, to
+            logits over ``LABELS``.
         valence_arousal_weight, valence_arousal_bias: (2, 512) and (2,) float32.
-        frame_weight, frame_bias: (2,) and () float32, the sigmoid regressor of frame weights on
-            valence and arousal [2.1], or None: all frames weigh the same.
+        frame_weight, frame_bias: (k, 2) and (k,) float32, of the frame weights sigmoid(weight .
+            (valence, arousal) + bias), or None: all frames weigh the same for every classifier.
     """
 
     emotion_weight: NDArray[np.float32]
@@ -71,8 +78,8 @@ class FaceModel:
         mean, std: of the grey value in [0, 1], taken out before the network.
         template: (5, 2) float32, where the landmarks lie, in fractions of the side.
         chunks: n of the frame selection.
-        temperature: logits are divided by it.
-        heads: for the pooled embedding.
+        temperature: logits are divided by it, those of every classifier of ``heads`` too.
+        heads: for the pooled embeddings.
     """
 
     input_size: int
@@ -297,12 +304,6 @@ def _template(fields: _Fields) -> NDArray[np.float32]:
 
 
 def _heads(source: Path, content: bytes) -> LinearHeads:
-    shapes: dict[str, tuple[int, ...]] = {
-        "emotion_weight": (len(LABELS), EMBEDDING),
-        "emotion_bias": (len(LABELS),),
-        "valence_arousal_weight": (2, EMBEDDING),
-        "valence_arousal_bias": (2,),
-    }
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
@@ -310,8 +311,21 @@ def _heads(source: Path, content: bytes) -> LinearHeads:
         raise BundleError(
             f"{source}: not an .npz without pickles ({error}); get a complete copy of the bundle"
         ) from error
+    weight = arrays.get("emotion_weight")
+    members = len(weight) if weight is not None and weight.ndim == 3 else 0
+    if not 1 <= members <= MAX_MEMBERS:
+        raise BundleError(
+            f"{source}: emotion_weight: expected (k, {len(LABELS)}, {EMBEDDING}) float32 of k from 1 "
+            f"to {MAX_MEMBERS} classifiers, got {_describe(weight)}; get a complete copy of the bundle"
+        )
+    shapes: dict[str, tuple[int, ...]] = {
+        "emotion_weight": (members, len(LABELS), EMBEDDING),
+        "emotion_bias": (members, len(LABELS)),
+        "valence_arousal_weight": (2, EMBEDDING),
+        "valence_arousal_bias": (2,),
+    }
     if arrays.keys() & {"frame_weight", "frame_bias"}:
-        shapes |= {"frame_weight": (2,), "frame_bias": ()}
+        shapes |= {"frame_weight": (members, 2), "frame_bias": (members,)}
     for name, shape in shapes.items():
         array = arrays.get(name)
         if (
@@ -320,12 +334,15 @@ def _heads(source: Path, content: bytes) -> LinearHeads:
             or array.dtype != np.float32
             or not np.isfinite(array).all()
         ):
-            got = "nothing" if array is None else f"{array.shape} {array.dtype}"
             raise BundleError(
-                f"{source}: {name}: expected {shape} float32 of finite numbers, got {got}; "
-                "get a complete copy of the bundle"
+                f"{source}: {name}: expected {shape} float32 of finite numbers, got "
+                f"{_describe(array)}; get a complete copy of the bundle"
             )
     return LinearHeads(**{name: arrays[name] for name in shapes})
+
+
+def _describe(array: NDArray[Any] | None) -> str:
+    return "nothing" if array is None else f"{array.shape} {array.dtype}"
 
 
 def _fusion_model(fields: _Fields) -> FusionModel:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import FaceScores, FrameScores, TimelineRow
+from ..types import Face, FaceScores, FrameScores, TimelineRow
 
 LONGEST_LOOK_S: Final = (
     1.0  # a frame stands for no more time than this, however late the next one is
@@ -52,14 +53,11 @@ class Watched:
         faces: dict[int, FaceScores] = {}
         scored = None
         if self._faces:
-            looks_s = self._looks_s()
-            track = max(
-                self._faces,
-                key=lambda track: sum(
-                    looks_s[row] * face.face.area / self._pixels[row]
-                    for row, face in self._faces[track].items()
-                ),
-            )
+            tracks = {
+                track: {row: face.face for row, face in seen.items()}
+                for track, seen in self._faces.items()
+            }
+            track = main_track(tracks, self._times_s, self._pixels)
             faces = self._faces[track]
             scored = FrameScores(
                 times_s=np.array([self._times_s[row] for row in faces], np.float64),
@@ -75,9 +73,29 @@ class Watched:
         )
         return timeline, scored
 
-    def _looks_s(self) -> NDArray[np.float64]:
-        """(T,) how long each frame stands, in seconds: until the next one."""
-        if len(self._times_s) == 1:
-            return np.ones(1)
-        steps = np.diff(np.array(self._times_s, np.float64))
-        return np.asarray(np.minimum(np.append(steps, steps[-1]), LONGEST_LOOK_S), np.float64)
+
+def main_track(
+    tracks: Mapping[int | None, Mapping[int, Face]], times_s: Sequence[float], pixels: Sequence[int]
+) -> int | None:
+    """The track that counts most: the part of the picture that it takes, times how long it is seen.
+
+    Args:
+        tracks: of each followed face, its sightings by the frame's row; at least one.
+        times_s: (T,) of every frame of the clip, in seconds, increasing.
+        pixels: (T,) how many each frame has.
+    """
+    looks_s = _looks_s(times_s)
+    return max(
+        tracks,
+        key=lambda track: sum(
+            looks_s[row] * face.area / pixels[row] for row, face in tracks[track].items()
+        ),
+    )
+
+
+def _looks_s(times_s: Sequence[float]) -> NDArray[np.float64]:
+    """(T,) how long each frame stands, in seconds: until the next one."""
+    if len(times_s) == 1:
+        return np.ones(1)
+    steps = np.diff(np.array(times_s, np.float64))
+    return np.asarray(np.minimum(np.append(steps, steps[-1]), LONGEST_LOOK_S), np.float64)
