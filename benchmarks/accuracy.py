@@ -1,9 +1,9 @@
 """How right the shipped bundle is: its ONNX files, run by the product's own runtime.
 
-    python -m benchmarks.accuracy --faces runs/faces.npz --voices runs/voices.npz \
+    python -m benchmarks.accuracy --faces runs/ferplus runs/diffusionfer --voices runs/ravdess runs/emodb \
         --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
 
-The faces were found and aligned by the product's own code (``training.prepare_faces``); a face that was
+The faces were found and aligned by the product's own code (``training.prepare``); a face that was
 not found is judged by its plain crop, and once more counted as wrong. A network that has heard every
 speaker cannot be measured on them: for the voice the training is repeated without the speakers that
 are then judged, and each of those networks goes through ONNX and the runtime like the shipped one.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +27,11 @@ from occam_sdk.bundle import Bundle, load_bundle
 from occam_sdk.labels import LABELS
 from occam_sdk.scores import softmax
 from occam_sdk.video.expression import network_input
+from training.faces import LabelledFaces
 from training.metrics import calibration_error, ccc, recalls, wilson
 from training.voice import (
-    Settings,
-    VoiceNetwork,
+    AnyVoice,
+    Recipe,
     cross_corpus,
     cross_validate,
     figures,
@@ -41,7 +43,7 @@ BUNDLE: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
 Floats = NDArray[np.float32]
 
 
-def measure(bundle: Bundle, faces: Path, voices: Path) -> dict[str, Any]:
+def measure(bundle: Bundle, faces: Sequence[Path], voices: Sequence[Path]) -> dict[str, Any]:
     """Every figure, as plain JSON types."""
     return {
         "expression_sha256": hashlib.sha256(bundle.read("expression.onnx")).hexdigest(),
@@ -50,26 +52,26 @@ def measure(bundle: Bundle, faces: Path, voices: Path) -> dict[str, Any]:
     }
 
 
-def face_figures(bundle: Bundle, path: Path) -> dict[str, Any]:
+def face_figures(bundle: Bundle, folders: Sequence[Path]) -> dict[str, Any]:
     """FER2013 and FER+ Test, whole and twin-free; valence-arousal on held-out synthetic faces."""
-    with np.load(path, allow_pickle=False) as file:
-        data = {name: file[name] for name in file.files}
-    test = (data["split"] == "test") & ~data["synthetic"]
-    synthetic = (data["split"] == "test") & data["synthetic"]
+    data = LabelledFaces(folders)
+    test, synthetic = data.test_rows(), data.test_rows(synthetic=True)
     report: dict[str, Any] = {}
-    for name, rows in (("test", test), ("test_twin_free", test & ~data["twin"])):
-        out = run_expression(bundle, data["faces"][rows])
-        found, label = data["found"][rows], data["label"][rows]
+    for name, rows in (("test", test), ("test_twin_free", test[~data.twin[test]])):
+        batch = data.batch(rows)
+        out = run_expression(bundle, batch.faces.numpy())
+        found, label = data.samples.found[rows], batch.label.numpy()
         known = label >= 0
         report[f"fer2013_{name}"] = emotion_figures(
             label[known], softmax(out["emotion"][known] / bundle.face.temperature), found[known]
         )
-        votes = data["votes"][rows]
+        votes = batch.votes.numpy()
         voted = votes.sum(1) > 0
         right = votes[voted].argmax(1) == out["ferplus"][voted].argmax(1)
         report[f"ferplus_{name}"] = rate(right)
-    out = run_expression(bundle, data["faces"][synthetic])
-    target, guess = data["valence_arousal"][synthetic], np.clip(out["valence_arousal"], -1, 1)
+    batch = data.batch(synthetic)
+    out = run_expression(bundle, batch.faces.numpy())
+    target, guess = batch.valence_arousal.numpy(), np.clip(out["valence_arousal"], -1, 1)
     report["diffusionfer_held_out"] = {
         "count": len(target),
         "ccc_valence": round(ccc(target[:, 0], guess[:, 0]), 4),
@@ -121,15 +123,15 @@ def rate(right: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-def voice_figures(path: Path) -> dict[str, Any]:
+def voice_figures(folders: Sequence[Path]) -> dict[str, Any]:
     """RAVDESS in six folds by actor, EMO-DB one speaker out, and each corpus by the other."""
-    voices, settings = load_voices(path), Settings()
+    voices, recipe = load_voices(folders), Recipe()
     report: dict[str, Any] = {}
     for corpus, protocol in (("ravdess", "six_folds_by_actor"), ("emodb", "one_speaker_out")):
         label = voices.label[voices.corpus == corpus]
-        logits = cross_validate(voices, corpus, settings, through_runtime)
+        logits = cross_validate(voices, corpus, recipe, through_runtime)
         report[f"{corpus}_{protocol}"] = voice_row(label, logits)
-    report["voices_of_a_corpus_never_heard"] = voice_row(*cross_corpus(voices, settings))
+    report["voices_of_a_corpus_never_heard"] = voice_row(*cross_corpus(voices, recipe))
     return report
 
 
@@ -138,7 +140,7 @@ def voice_row(label: NDArray[np.int64], logits: Floats) -> dict[str, Any]:
     return {**figures(label, logits), **rate(label == logits.argmax(1))}
 
 
-def through_runtime(network: VoiceNetwork, features: Floats) -> Floats:
+def through_runtime(network: AnyVoice, features: Floats) -> Floats:
     """Logits of a network that went through ONNX, as the product computes them."""
     return open_session(voice_onnx(network)).run({"features": features})["emotion"]
 
@@ -214,8 +216,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="by default this checkout's")
-    parser.add_argument("--faces", type=Path, required=True, help="from training.prepare_faces")
-    parser.add_argument("--voices", type=Path, required=True, help="from training.prepare_voices")
+    parser.add_argument(
+        "--faces", type=Path, nargs="+", required=True, help="from training.prepare"
+    )
+    parser.add_argument(
+        "--voices", type=Path, nargs="+", required=True, help="from training.prepare"
+    )
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--update", type=Path, nargs="*", default=[], help="Markdown with figures")
     args = parser.parse_args()

@@ -1,9 +1,9 @@
 """Put a bundle together: networks, heads, clip, model card, and the manifest with every hash.
 
-    python -m export.bundle --faces runs/faces.npz --face-run runs/face2 \
-        --voices runs/voices.npz --voice-run runs/voice --out sdk/occam_sdk/models
+    python -m export.bundle --faces runs/ferplus runs/diffusionfer --face-run runs/face2 \
+        --voices runs/ravdess runs/emodb --voice-run runs/voice --out sdk/occam_sdk/models
 
-    python -m benchmarks.accuracy --faces runs/faces.npz --voices runs/voices.npz \
+    python -m benchmarks.accuracy --faces runs/ferplus runs/diffusionfer --voices runs/ravdess runs/emodb \
         --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
     python -m export.bundle --metrics runs/accuracy.json --out sdk/occam_sdk/models
 
@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,94 +26,133 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from occam_sdk.audio.features import FEATURE_COUNT
-from occam_sdk.bundle import FORMAT_VERSION, MANIFEST, load_bundle
+from occam_sdk.bundle import DEFAULT_BUNDLE, FORMAT_VERSION, MANIFEST, load_bundle
 from occam_sdk.labels import LABELS
-from training.face import Statistics, load_faces, load_network, predict, split_mask
+from training.cache import load_cache
+from training.clips import CHUNKS, open_network
+from training.compose import Composition
+from training.compose import load as load_composition
+from training.face import load_network, load_statistics, predict
+from training.faces import LabelledFaces
 from training.metrics import accuracy, recalls
-from training.prepare_faces import SIZE, TEMPLATE
-from training.prepare_voices import FEATURE_SET
-from training.voice import Settings as VoiceSettings
-from training.voice import VoiceNetwork, cross_corpus, fit_temperature, load_voices
+from training.observe import FEATURE_SET
+from training.voice import cross_corpus, fit_temperature, load_recipe, load_voice, load_voices
 
 from .networks import expression_onnx, voice_onnx
 
-NAME: Final = "occam-lite-1"
+ABOUT: Final = Path(__file__).parent / "about.json"
 TAUS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-CHUNKS: Final = 16  # n [2.1]
 FUSION: Final = {"face": 0.65, "voice": 0.35}  # the paper's first submission [Table 4]
-TRAINED_ON: Final = (
-    "FER+ votes and FER2013 labels, Train (28,561 photographs less twins of Valid and Test)",
-    "DiffusionFER-S (four fifths of 1,285 synthetic faces)",
-    "RAVDESS speech (1,248 utterances, 24 actors) and EMO-DB cut to 2 s (454 utterances, 10 speakers)",
-)
-LICENCES: Final = {
-    "code": {
-        "name": "MIT",
-        "terms": "occam-sdk; openSMILE, installed by the extra 'audio', allows research and private use only",
-        "commercial_ok": "yes",
-    },
-    "weights": {
-        "name": "CC BY-NC-SA 4.0 (expression, voice), MIT (detector: CenterFace, Star Clouds)",
-        "terms": "research and other non-commercial use: the terms of the training data pass on",
-        "commercial_ok": "no",
-    },
-    "data": {
-        "name": "FER2013 and FER+ (research; votes MIT), DiffusionFER-S (CC0), RAVDESS (CC BY-NC-SA 4.0), "
-        "EMO-DB (CC0), WIDER FACE (detector; research)",
-        "terms": "not part of the bundle; pictures of FER2013 were collected from the web",
-        "commercial_ok": "no",
-    },
-}
 
 
-def build(faces: Path, face_run: Path, voices: Path, voice_run: Path, out: Path) -> None:
-    """Export both networks and fit their temperatures, then write the manifest."""
-    measured = Statistics(**json.loads((face_run / "statistics.json").read_text()))
-    face = load_network(face_run)
-    valid = load_faces(faces, split_mask(faces, "valid", synthetic=False))
-    known = valid.label >= 0
-    label = valid.label[known].numpy()
-    logits = predict(face, valid.faces[known], measured)["emotion"].numpy()
+@dataclass(frozen=True)
+class Sources:
+    """What a bundle is made of.
+
+    Attributes:
+        faces: prepared corpora that the face network has learnt and chosen on.
+        face_run: of ``training.face``.
+        voices, voice_run: prepared corpora and run of ``training.voice``; or
+        composition: of ``training.compose``, which brings heads, voice and fusion weight.
+    """
+
+    faces: tuple[Path, ...]
+    face_run: Path
+    voices: tuple[Path, ...] = ()
+    voice_run: Path | None = None
+    composition: Path | None = None
+
+
+def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
+    """Export the networks, fit what lies between them, then write the manifest.
+
+    Args:
+        sources: runs and the data to fit temperatures on.
+        out: gets the bundle; the detector that ships is copied there if it has none.
+        about: JSON with name, trained_on and licences: what the makers of the models say of them.
+
+    Raises:
+        ValueError: heads that were trained on another network than the one of the face run.
+    """
+    measured, face = load_statistics(sources.face_run), load_network(sources.face_run)
+    data = LabelledFaces(sources.faces)
+    batch = data.batch(data.valid_rows())
+    known = batch.label >= 0
+    label = batch.label[known].numpy()
+    logits = predict(face, batch.faces[known], measured)["emotion"].numpy()
     shift = rare_class_shift(label, logits, np.array(measured.prior))
     face.emotion.bias.data += torch.from_numpy(shift)
-    voice = VoiceNetwork(torch.zeros(FEATURE_COUNT), torch.ones(FEATURE_COUNT), VoiceSettings())
-    voice.load_state_dict(torch.load(voice_run / "voice.pt", weights_only=True))
-    (out / "expression.onnx").write_bytes(expression_onnx(face))
-    (out / "voice.onnx").write_bytes(voice_onnx(voice))
+    temperature = fit_temperature(label, logits + shift)
     heads = {
         f"{name}_{part}": getattr(getattr(face, name), part).detach().numpy()
         for name in ("emotion", "valence_arousal")
         for part in ("weight", "bias")
     }
-    np.savez(out / "heads.npz", **heads)
+    for name in ("emotion_weight", "emotion_bias"):
+        heads[name] = heads[name][np.newaxis]  # an ensemble of one
+    if sources.composition is not None:
+        composition = _composed(sources.composition, sources.face_run)
+        # The product divides by the frames' temperature; the heads have one of their own.
+        scale = np.float32(temperature / composition.face_temperature)
+        heads |= composition.heads
+        heads |= {name: scale * heads[name] for name in ("emotion_weight", "emotion_bias")}
+        voice, voice_temperature = composition.voice, composition.voice_temperature
+        fusion = {
+            "face": round(composition.face_weight, 4),
+            "voice": round(1 - composition.face_weight, 4),
+        }
+    else:
+        assert sources.voice_run is not None
+        voice, fusion = load_voice(sources.voice_run / "voice.pt"), FUSION
+        recipe = load_recipe(sources.voice_run / "voice.pt")
+        voice_temperature = fit_temperature(*cross_corpus(load_voices(sources.voices), recipe))
 
-    corpora = load_voices(voices)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("detector.onnx", "LICENSE-CenterFace"):
+        if not (out / name).is_file():
+            shutil.copy(DEFAULT_BUNDLE / name, out / name)
+    (out / "expression.onnx").write_bytes(expression_onnx(face))
+    (out / "voice.onnx").write_bytes(voice_onnx(voice))
+    np.savez(out / "heads.npz", allow_pickle=False, **heads)
+    said = json.loads(about.read_text(encoding="utf-8"))
+    settings = json.loads((sources.face_run / "settings.json").read_text())
+    report = load_cache(sources.faces[0]).report
     manifest = {
         "format_version": FORMAT_VERSION,
-        "name": NAME,
+        "name": said["name"],
         "labels": list(LABELS),
         "face": {
-            "architecture": "resnet18-lite",
-            "input_size": SIZE,
+            "architecture": settings["architecture"],
+            "input_size": face.architecture.size,
             "colour": "grey",
             "mean": round(measured.mean, 6),
             "std": round(measured.std, 6),
-            "template": TEMPLATE,
+            "template": report["template"],
             "chunks": CHUNKS,
-            "temperature": round(fit_temperature(label, logits + shift), 4),
+            "temperature": round(temperature, 4),
         },
         "voice": {
-            "architecture": "mlp-1582-64-7",
+            "architecture": voice.architecture,
             "feature_set": FEATURE_SET,
-            "temperature": round(fit_temperature(*cross_corpus(corpora, VoiceSettings())), 4),
+            "temperature": round(voice_temperature, 4),
         },
-        "fusion": FUSION,
-        "trained_on": list(TRAINED_ON),
+        "fusion": fusion,
+        "trained_on": said["trained_on"],
         "metrics": {},
-        "licences": LICENCES,
+        "licences": said["licences"],
     }
     write_manifest(manifest, out)
+
+
+def _composed(folder: Path, face_run: Path) -> Composition:
+    """A row of Table 4 from ``training.compose``, if its heads belong to this face run's network."""
+    learnt_on = json.loads((folder / "settings.json").read_text())["data"]["network"]
+    if learnt_on != open_network(face_run).key:
+        raise ValueError(
+            f"{folder}: its heads were trained on another network than {face_run}'s; "
+            f"train them again with python -m training.compose --network {face_run}"
+        )
+    return load_composition(folder)
 
 
 def rare_class_shift(
@@ -156,8 +197,16 @@ def main() -> None:
     parser.add_argument(
         "--metrics", type=Path, help="from benchmarks.accuracy: only update the manifest"
     )
-    for name in ("faces", "face-run", "voices", "voice-run"):
-        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--faces", type=Path, nargs="+", help="from training.prepare")
+    parser.add_argument("--face-run", type=Path, help="of training.face")
+    parser.add_argument("--voices", type=Path, nargs="+", help="from training.prepare")
+    parser.add_argument("--voice-run", type=Path, help="of training.voice")
+    parser.add_argument(
+        "--composition", type=Path, help="of training.compose: heads, voice, fusion"
+    )
+    parser.add_argument(
+        "--about", type=Path, default=ABOUT, help="JSON: name, trained_on, licences"
+    )
     args = parser.parse_args()
     if args.metrics is not None:
         manifest = json.loads((args.out / MANIFEST).read_text())
@@ -167,10 +216,18 @@ def main() -> None:
         manifest["metrics"] = metrics
         write_manifest(manifest, args.out)
         return
-    given = (args.faces, args.face_run, args.voices, args.voice_run)
-    if None in given:
-        parser.error("--faces, --face-run, --voices and --voice-run go together")
-    build(*given, args.out)
+    alone = args.voices and args.voice_run
+    if not (args.faces and args.face_run) or bool(alone) == bool(args.composition):
+        parser.error(
+            "give --faces and --face-run, and then either --voices and --voice-run or --composition"
+        )
+    sources = Sources(
+        tuple(args.faces), args.face_run, tuple(args.voices or ()), args.voice_run, args.composition
+    )
+    try:
+        build(sources, args.out, args.about)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -13,21 +13,24 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from occam_sdk.audio.features import FEATURE_COUNT
-from training.network import ResNet18Lite
-from training.prepare_faces import SIZE
-from training.voice import VoiceNetwork
+from training.network import FaceNetwork
+from training.voice import AnyVoice
 
 OPSET: Final = 18
 FACE_OUTPUTS: Final = ("embedding", "emotion", "valence_arousal", "ferplus")
 
 
-def expression_onnx(network: ResNet18Lite) -> bytes:
-    """``image`` (N, 1, 64, 64) to ``FACE_OUTPUTS``."""
-    return _export(_folded(network), torch.zeros(2, 1, SIZE, SIZE), "image", FACE_OUTPUTS)
+def expression_onnx(network: FaceNetwork) -> bytes:
+    """``image`` (N, 1, S, S) to ``FACE_OUTPUTS``."""
+    size = network.architecture.size
+    return _export(_folded(network), torch.zeros(2, 1, size, size), "image", FACE_OUTPUTS)
 
 
-def voice_onnx(network: VoiceNetwork) -> bytes:
-    """``features`` (N, 1582), as openSMILE gives them, to ``emotion`` (N, 7) logits."""
+def voice_onnx(network: AnyVoice) -> bytes:
+    """``features`` (N, 1582), as openSMILE gives them, to ``emotion`` (N, 7) logits.
+
+    A forest becomes gathers and comparisons: not every runtime knows ONNX's operator for trees.
+    """
     return _export(network, torch.zeros(2, FEATURE_COUNT), "features", ("emotion",))
 
 

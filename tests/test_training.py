@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
 from occam_sdk.labels import LABELS  # noqa: E402
-from training import face, voice  # noqa: E402
+from training import face  # noqa: E402
 from training.augment import augment  # noqa: E402
 from training.network import ResNet18Lite  # noqa: E402
 
@@ -146,59 +146,9 @@ def test_a_run_starts_from_the_weights_of_another(faces: Path, tmp_path: Path) -
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def voices(seed: int = 0) -> voice.Voices:
-    """Four speakers a corpus, classes that a line can tell apart."""
-    rng = np.random.default_rng(seed)
-    label = np.tile(np.arange(7), 16)
-    features = rng.normal(size=(len(label), 1582)).astype(np.float32)
-    features[np.arange(len(label)), label] += 30
-    speaker = np.repeat([f"{s:02d}" for s in range(16)], 7)
-    return voice.Voices(features, label, np.repeat(["ravdess", "emodb"], 56), speaker)
-
-
-def test_no_speaker_is_both_heard_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = voices()
-    judged: list[set[str]] = []
-
-    def train(heard: voice.Voices, settings: voice.Settings) -> set[str]:
-        return set(heard.speaker.tolist())
-
-    def predictor(heard: set[str], features: np.ndarray) -> np.ndarray:
-        rows = [int(np.flatnonzero((data.features == row).all(1))[0]) for row in features]
-        speakers = set(data.speaker[rows].tolist())
-        assert not speakers & heard
-        judged.append(speakers)
-        return np.zeros((len(features), 7), np.float32)
-
-    monkeypatch.setattr(voice, "train", train)
-    for corpus, folds in (("ravdess", 6), ("emodb", 8)):
-        judged.clear()
-        logits = voice.cross_validate(data, corpus, voice.Settings(), predictor)  # type: ignore[arg-type]
-        assert len(judged) == folds
-        assert np.isfinite(logits).all()
-        assert set().union(*judged) == set(data.speaker[data.corpus == corpus].tolist())
-
-
-def test_what_a_line_can_tell_apart_is_learnt_and_repeats_with_its_seed() -> None:
-    data, settings = voices(), voice.Settings(epochs=30)
-    one, other = voice.train(data, settings), voice.train(data, settings)
-    assert voice.figures(data.label, voice.logits_of(one, data.features))["accuracy"] > 0.9
-    np.testing.assert_array_equal(
-        voice.logits_of(one, data.features), voice.logits_of(other, data.features)
-    )
-
-
-def test_the_fitted_temperature_is_the_one_that_was_put_in() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (20_000, 7)).astype(np.float32)
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    label = (chances.cumsum(1) < rng.random((len(logits), 1))).sum(1)
-    assert voice.fit_temperature(label, 3 * logits) == pytest.approx(3, rel=0.05)
-
-
 def test_onnx_says_what_the_checkpoint_says() -> None:
     pytest.importorskip("onnx", reason="the extra 'export' is not installed")
-    from export.networks import FACE_OUTPUTS, expression_onnx, voice_onnx
+    from export.networks import FACE_OUTPUTS, expression_onnx
     from occam_sdk.backends import open_session
 
     torch.manual_seed(0)
@@ -215,12 +165,6 @@ def test_onnx_says_what_the_checkpoint_says() -> None:
         wanted = network.eval()(pictures)
     for name in FACE_OUTPUTS:
         np.testing.assert_allclose(got[name], wanted[name].numpy(), rtol=1e-4, atol=1e-5)
-    data = voices()
-    perceptron = voice.train(data, voice.Settings(epochs=2))
-    got = open_session(voice_onnx(perceptron)).run({"features": data.features})
-    np.testing.assert_allclose(
-        got["emotion"], voice.logits_of(perceptron, data.features), rtol=1e-4, atol=1e-4
-    )
 
 
 def test_rare_classes_are_lifted_only_as_far_as_it_pays() -> None:

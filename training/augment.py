@@ -22,7 +22,10 @@ CUTOUT = (0.15, 0.4)  # of the side
 
 
 def augment(faces: Tensor, generator: torch.Generator) -> Tensor:
-    """Change each of (N, 1, S, S) float32 faces in [0, 1] in its own way; same shape and range."""
+    """Change each of (N, 1, S, S) float32 faces in [0, 1] in its own way; same shape and range.
+
+    The generator must be on the faces' device.
+    """
     faces = _move(faces, generator)
     faces = _soften(faces, generator)
     faces = _relight(faces, generator)
@@ -30,12 +33,14 @@ def augment(faces: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) * (high - low) + low
+    return torch.rand(count, generator=generator, device=generator.device) * (high - low) + low
 
 
 def _chance(count: int, probability: float, generator: torch.Generator) -> Tensor:
     """(N, 1, 1, 1) bool."""
-    return (torch.rand(count, generator=generator) < probability)[:, None, None, None]
+    return (torch.rand(count, generator=generator, device=generator.device) < probability)[
+        :, None, None, None
+    ]
 
 
 def _move(faces: Tensor, generator: torch.Generator) -> Tensor:
@@ -71,7 +76,7 @@ def _relight(faces: Tensor, generator: torch.Generator) -> Tensor:
     gamma = torch.exp(_uniform(count, -CONTRAST, CONTRAST, generator)).view(view)
     mean = faces.mean((1, 2, 3), keepdim=True)
     faces = ((faces - mean) * contrast + mean + brightness).clamp(0, 1) ** gamma
-    noise = torch.randn(faces.shape, generator=generator) * NOISE
+    noise = torch.randn(faces.shape, generator=generator, device=generator.device) * NOISE
     return torch.where(_chance(count, 0.3, generator), (faces + noise).clamp(0, 1), faces)
 
 
@@ -81,8 +86,8 @@ def _cut_out(faces: Tensor, generator: torch.Generator) -> Tensor:
     side = _uniform(count, *CUTOUT, generator)[:, None, None, None]
     x = _uniform(count, 0, 1, generator)[:, None, None, None]
     y = _uniform(count, 0, 1, generator)[:, None, None, None]
-    columns = torch.linspace(0, 1, width).view(1, 1, 1, width)
-    rows = torch.linspace(0, 1, height).view(1, 1, height, 1)
+    columns = torch.linspace(0, 1, width, device=faces.device).view(1, 1, 1, width)
+    rows = torch.linspace(0, 1, height, device=faces.device).view(1, 1, height, 1)
     inside = ((columns - x).abs() < side / 2) & ((rows - y).abs() < side / 2)
     inside &= _chance(count, 0.5, generator)
     return torch.where(inside, faces.mean((1, 2, 3), keepdim=True), faces)

@@ -1,19 +1,22 @@
-"""Train the voice network: a perceptron 1582-64-7 on openSMILE features [2.2].
+"""Train the voice network: a perceptron 1582-64-7 on openSMILE features, or a forest [2.2].
 
-    python -m training.voice --voices runs/voices.npz --run runs/voice
+    python -m training.voice --voices runs/ravdess runs/emodb --run runs/voice
+    python -m training.voice --voices runs/ravdess runs/emodb --run runs/voice2 \
+        --model mlp+forest --pretrain ravdess
 
-Both corpora are learnt together, standardised by the mean and spread of all utterances, which the
+All corpora are learnt together, standardised by the mean and spread of all utterances, which the
 network carries with it as its first layer: the product cannot know which corpus a clip is like.
+With ``--pretrain`` the perceptron learns that corpus first and is then fine-tuned on the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,11 +27,17 @@ from torch.nn import functional
 from occam_sdk.audio.features import FEATURE_COUNT
 from occam_sdk.labels import LABELS
 
+from . import forest
+from .cache import joined, load_cache
+from .forest import ForestNetwork
 from .metrics import accuracy, recalls
 
 LIMIT: Final = 3.0  # standardised features are cut there: one outlier must not decide
 SMALLEST_STD: Final = 1e-9  # a feature that never changes is left as it is
-RAVDESS_FOLDS: Final = 6  # four actors each
+SMALLEST_SCORE: Final = 1e-30  # of which a logarithm is taken
+FOLDS: Final = 6  # of a corpus with many speakers; four of RAVDESS's actors each
+FEW_SPEAKERS: Final = 10  # up to so many, each is a fold of its own
+Model = Literal["mlp", "forest", "mlp+forest"]
 Mask = NDArray[np.bool_]
 
 
@@ -46,6 +55,9 @@ class Settings:
     smoothing: float = 0.1
     mixup: float = 0.3
     seed: int = 0
+
+
+FINE_TUNING: Final = Settings(epochs=40)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +80,7 @@ class VoiceNetwork(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
+        self.architecture: str = f"mlp-{FEATURE_COUNT}-{settings.hidden}-{len(LABELS)}"
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.layers = nn.Sequential(
@@ -89,20 +102,52 @@ class VoiceNetwork(nn.Module):
         return logits
 
 
-def load_voices(path: Path) -> Voices:
-    """The file made by ``training.prepare_voices``."""
-    with np.load(path, allow_pickle=False) as file:
-        return Voices(*(file[name] for name in ("features", "label", "corpus", "speaker")))
+class MeanOfNetworks(nn.Module):
+    """Raw features (N, 1582) to the logarithm of the members' mean scores (N, 7) [2.4]."""
+
+    def __init__(self, members: Sequence[AnyVoice]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.architecture: str = "mean of " + " and ".join(m.architecture for m in members)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, 1582) to (N, 7)."""
+        scores = torch.stack([member(features).softmax(1) for member in self.members])
+        return scores.mean(0).clamp(min=SMALLEST_SCORE).log()
 
 
-def train(voices: Voices, settings: Settings) -> VoiceNetwork:
-    """Train on all of ``voices``; classes weigh the same however frequent they are."""
+AnyVoice = VoiceNetwork | ForestNetwork | MeanOfNetworks
+
+
+def load_voices(folders: Sequence[Path]) -> Voices:
+    """The labelled utterances of prepared corpora, each piece that the product would cut a row.
+
+    Raises:
+        FileNotFoundError: one of them was not prepared.
+    """
+    caches = [load_cache(folder) for folder in folders]
+    samples = joined(caches)
+    features = np.concatenate([cache.voices for cache in caches])
+    whose = np.repeat(np.arange(len(samples)), samples.voices)
+    known = samples.label[whose] >= 0
+    own = samples[whose[known]]
+    return Voices(features[known], own.label, own.corpus, own.subject)
+
+
+def train(voices: Voices, settings: Settings, start: VoiceNetwork | None = None) -> VoiceNetwork:
+    """Train on all of ``voices``; classes weigh the same however frequent they are.
+
+    With ``start`` its layers are where training begins [2.2]. Mean and spread are those of ``voices``
+    all the same: what the layers have learnt is about standardised features.
+    """
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     features = torch.from_numpy(voices.features)
     std = features.double().std(0)
     std = torch.where(std > SMALLEST_STD, std, 1.0)
     network = VoiceNetwork(features.double().mean(0).float(), std.float(), settings)
+    if start is not None:
+        network.layers.load_state_dict(start.layers.state_dict())
     inputs = network.standardise(features)
     label = torch.from_numpy(voices.label)
     target = functional.one_hot(label, len(LABELS)).float()
@@ -130,37 +175,103 @@ def train(voices: Voices, settings: Settings) -> VoiceNetwork:
     return network.eval()
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made of voices; call it with them.
+
+    Attributes:
+        model: "mlp", "forest" or "mlp+forest", the mean of both.
+        pretrain: the corpus that the perceptron learns first; the rest, and the forest, get the others.
+            Without that corpus, or without any other, all that is there is learnt at once.
+    """
+
+    model: Model = "mlp"
+    pretrain: str | None = None
+    mlp: Settings = Settings()
+    fine_tuning: Settings = FINE_TUNING
+    forest: forest.Settings = field(default_factory=forest.Settings)
+
+    def __call__(self, voices: Voices) -> AnyVoice:
+        """Train on all of ``voices``."""
+        first = voices.corpus == self.pretrain
+        start = None
+        if first.any() and not first.all():
+            start = train(voices[first], self.mlp)
+            voices = voices[~first]
+        members: list[AnyVoice] = []
+        if "mlp" in self.model:
+            members.append(train(voices, self.mlp if start is None else self.fine_tuning, start))
+        if "forest" in self.model:
+            members.append(forest.train(voices.features, voices.label, self.forest))
+        return members[0] if len(members) == 1 else MeanOfNetworks(members)
+
+
+def save_voice(path: Path, model: AnyVoice, recipe: Recipe | None = None) -> None:
+    """Write the model's tensors, of which kind it is, and how it was made."""
+    torch.save({"model": _state(model), "recipe": asdict(recipe) if recipe else None}, path)
+
+
+def load_voice(path: Path) -> AnyVoice:
+    """The model that ``save_voice`` wrote, ready to judge."""
+    return _model(torch.load(path, weights_only=True)["model"]).eval()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """How the model that ``save_voice`` wrote was made."""
+    saved = torch.load(path, weights_only=True)["recipe"]
+    for name in ("mlp", "fine_tuning"):
+        saved[name] = Settings(**saved[name])
+    return Recipe(**{**saved, "forest": forest.Settings(**saved["forest"])})
+
+
+def _state(model: nn.Module) -> dict[str, Any]:
+    if isinstance(model, MeanOfNetworks):
+        return {"kind": "mean", "members": [_state(member) for member in model.members]}
+    kind = "forest" if isinstance(model, ForestNetwork) else "mlp"
+    return {"kind": kind, "state": model.state_dict()}
+
+
+def _model(saved: dict[str, Any]) -> AnyVoice:
+    if saved["kind"] == "mean":
+        return MeanOfNetworks([_model(member) for member in saved["members"]])
+    state = saved["state"]
+    if saved["kind"] == "forest":
+        return ForestNetwork(**state)
+    settings = Settings(hidden=len(state["layers.1.weight"]))
+    network = VoiceNetwork(state["mean"], state["std"], settings)
+    network.load_state_dict(state)
+    return network
+
+
 def speaker_folds(voices: Voices, corpus: str) -> Iterator[Mask]:
-    """Held-out masks: RAVDESS in six folds of four actors, EMO-DB one speaker at a time."""
+    """Held-out masks: one speaker at a time, or of many speakers six groups, as many in each."""
     speakers = sorted(set(voices.speaker[voices.corpus == corpus].tolist()))
-    count = RAVDESS_FOLDS if corpus == "ravdess" else len(speakers)
+    count = FOLDS if len(speakers) > FEW_SPEAKERS else len(speakers)
     for group in np.array_split(np.array(speakers), count):
         yield (voices.corpus == corpus) & np.isin(voices.speaker, group)
 
 
-Predictor = Callable[[VoiceNetwork, NDArray[np.float32]], NDArray[np.float32]]
+Trainer = Callable[[Voices], AnyVoice]
+Predictor = Callable[[AnyVoice, NDArray[np.float32]], NDArray[np.float32]]
 
 
 @torch.no_grad()
-def logits_of(network: VoiceNetwork, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def logits_of(network: AnyVoice, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 7) logits."""
     return np.asarray(network(torch.from_numpy(features)).numpy(), np.float32)
 
 
 def cross_validate(
-    voices: Voices, corpus: str, settings: Settings, predictor: Predictor = logits_of
+    voices: Voices, corpus: str, trainer: Trainer, predictor: Predictor = logits_of
 ) -> NDArray[np.float32]:
     """(N, 7) logits of the corpus's utterances, each by a network that never heard its speaker."""
     logits = np.full((len(voices.label), len(LABELS)), np.nan, np.float32)
     for held_out in speaker_folds(voices, corpus):
-        network = train(voices[~held_out], settings)
-        logits[held_out] = predictor(network, voices.features[held_out])
+        logits[held_out] = predictor(trainer(voices[~held_out]), voices.features[held_out])
     return np.asarray(logits[voices.corpus == corpus], np.float32)
 
 
-def cross_corpus(
-    voices: Voices, settings: Settings
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def cross_corpus(voices: Voices, trainer: Trainer) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Labels and logits of every corpus by a network that has only heard the others.
 
     Classes that the others lack are left out. This is how the network does on a recording that is
@@ -171,7 +282,7 @@ def cross_corpus(
         heard = voices[voices.corpus != corpus]
         known = (voices.corpus == corpus) & np.isin(voices.label, heard.label)
         labels.append(voices.label[known])
-        logits.append(logits_of(train(heard, settings), voices.features[known]))
+        logits.append(logits_of(trainer(heard), voices.features[known]))
     return np.concatenate(labels), np.concatenate(logits)
 
 
@@ -197,18 +308,29 @@ def fit_temperature(label: NDArray[np.int64], logits: NDArray[np.float32]) -> fl
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--voices", type=Path, required=True, help="from training.prepare_voices")
+    parser.add_argument(
+        "--voices", type=Path, nargs="+", required=True, help="from training.prepare"
+    )
     parser.add_argument("--run", type=Path, required=True, help="folder of this run")
+    parser.add_argument(
+        "--model", choices=get_args(Model), default="mlp", help="default: %(default)s"
+    )
+    parser.add_argument("--pretrain", metavar="CORPUS", help="learn it first, then the others")
     args = parser.parse_args()
+    voices, recipe = load_voices(args.voices), Recipe(args.model, args.pretrain)
+    corpora = np.unique(voices.corpus).tolist()
+    if args.pretrain not in (None, *corpora):
+        parser.error(f"--pretrain: expected one of {', '.join(corpora)}, got {args.pretrain!r}")
+    if args.pretrain is not None and args.model == "forest":
+        parser.error("--pretrain: a forest cannot be fine-tuned; use --model mlp or mlp+forest")
     args.run.mkdir(parents=True, exist_ok=True)
-    voices, settings = load_voices(args.voices), Settings()
-    report: dict[str, Any] = {"settings": asdict(settings)}
-    for corpus in ("ravdess", "emodb"):
+    report: dict[str, Any] = {"recipe": asdict(recipe)}
+    for corpus in corpora:
         label = voices.label[voices.corpus == corpus]
-        report[corpus] = figures(label, cross_validate(voices, corpus, settings))
-    report["cross_corpus"] = figures(*cross_corpus(voices, settings))
-    network = train(voices, settings)
-    torch.save(network.state_dict(), args.run / "voice.pt")
+        report[corpus] = figures(label, cross_validate(voices, corpus, recipe))
+    if len(corpora) > 1:
+        report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
+    save_voice(args.run / "voice.pt", recipe(voices), recipe)
     (args.run / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 

@@ -1,0 +1,192 @@
+"""What Tables 3 and 4 need: every kind of member, for every seed, trained three ways [2.5].
+
+A seed's members learn from Train ("train"), from Train and Valid ("both"), and by cross-validation over
+both with nobody in two folds ("folds"); each time all clips are judged that were not learnt from. A seed
+is written when it is done, so that a run which was killed goes on with the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occam_sdk.labels import LABELS
+
+from . import ensemble, voice
+from .cache import write_whole
+from .clips import Clips
+from .metrics import folds_by_subject
+from .runs import environment
+
+Floats = NDArray[np.float32]
+WAYS: Final = ("train", "both", "folds")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is run.
+
+    Attributes:
+        seeds: how often everything is trained; the paper has about 50.
+        ensemble: heads of the largest ensemble of average and weighted pooling; 50 in the paper.
+        folds: of the cross-validation over Train and Valid; 0 for none.
+    """
+
+    seeds: int = 10
+    ensemble: int = 50
+    folds: int = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Scores of every seed.
+
+    Attributes:
+        scores: (S, k, N, 7) of all N clips under (way, kind); NaN where a clip shows or says nothing,
+            and in "folds" outside of Train and Valid.
+        seconds: what a seed took under (way, kind), mean over the seeds.
+        kinds: those there are.
+    """
+
+    scores: Mapping[tuple[str, str], Floats]
+    seconds: Mapping[tuple[str, str], float]
+    kinds: Sequence[str]
+
+
+def run(clips: Clips, first_corpus: voice.Voices | None, settings: Settings, out: Path) -> Results:
+    """Train and judge what is not in the folder ``out`` yet.
+
+    Args:
+        clips: embedded, with a Train and a Valid part.
+        first_corpus: utterances that the pre-trained perceptron learns first; None leaves it out.
+        settings: how much.
+        out: gets a file for each seed.
+
+    Raises:
+        ValueError: there is no Train or Valid part, or ``out`` holds what was made of other data or in
+            another way.
+    """
+    if not {"train", "valid"} <= set(clips.samples.split.tolist()):
+        raise ValueError(f"{clips.name}: needs clips of Train and of Valid to learn and to choose")
+    members = ensemble.Settings()
+    counts = _counts(clips, first_corpus, settings)
+    plan = {
+        **clips.inputs, "first_corpus": _hash(first_corpus), "members": asdict(members),
+        "counts": counts, "folds": settings.folds,
+    }  # fmt: skip
+    _begin(out, plan)
+    files = []
+    for seed in range(settings.seeds):
+        path = out / f"seed-{seed:03d}.npz"
+        files.append(path)
+        if path.is_file():
+            continue
+        begun_s = time.perf_counter()
+        partial = path.with_suffix(".partial.npz")
+        of_seed = _seed(clips, first_corpus, counts, settings, members.with_seed(seed))
+        np.savez(partial, allow_pickle=False, **of_seed)
+        partial.replace(path)
+        print(f"seed {seed}: {time.perf_counter() - begun_s:.0f} s", flush=True)
+    return _loaded(files)
+
+
+def _counts(
+    clips: Clips, first_corpus: voice.Voices | None, settings: Settings
+) -> dict[str, dict[str, int]]:
+    """How many members of each kind the tables need, for each way of training."""
+    most = settings.ensemble
+    counts = {
+        "train": {
+            "frames": 1, "average": most, "weighted": most, "lstm": 1, "mlp": 2, "tuned": 2, "forest": 1,
+        },
+        "both": {"average": min(4, most), "weighted": min(2, most), "tuned": 2, "forest": 1},
+        "folds": {
+            "frames": 1, "average": min(4, most), "weighted": min(4, most), "lstm": 1,
+            "mlp": 1, "tuned": 1, "forest": 1,
+        },
+    }  # fmt: skip
+    if not settings.folds:
+        del counts["folds"]
+    absent: set[str] = set()
+    if not clips.chosen.any():
+        absent |= set(ensemble.VISUAL)
+    if not clips.samples.voices.any():
+        absent |= set(ensemble.AUDIO)
+    if first_corpus is None:
+        absent |= {"tuned"}
+    return {
+        way: {kind: count for kind, count in of_way.items() if kind not in absent}
+        for way, of_way in counts.items()
+    }
+
+
+def _seed(
+    clips: Clips,
+    first_corpus: voice.Voices | None,
+    counts: Mapping[str, Mapping[str, int]],
+    settings: Settings,
+    members: ensemble.Settings,
+) -> dict[str, NDArray[Any]]:
+    split = clips.samples.split
+    train = np.flatnonzero(split == "train")
+    both = np.flatnonzero((split == "train") | (split == "valid"))
+    both = both[clips.samples.label[both] >= 0]
+    columns: dict[str, NDArray[Any]] = {}
+    for way, rows in (("train", train), ("both", both)):
+        for kind, count in counts[way].items():
+            trained = ensemble.train(clips, rows, kind, count, members, first_corpus)
+            columns[f"{way}/{kind}/scores"] = trained.scores
+            columns[f"{way}/{kind}/seconds"] = np.array(trained.seconds)
+    for kind, count in counts.get("folds", {}).items():
+        judged = np.full((count, len(clips), len(LABELS)), np.nan, np.float32)
+        seconds = 0.0
+        held_out = folds_by_subject(
+            clips.samples.subject[both].tolist(), clips.samples.label[both],
+            settings.folds, members.temporal.seed,
+        )  # fmt: skip
+        for held in held_out:
+            trained = ensemble.train(clips, both[~held], kind, count, members, first_corpus)
+            judged[:, both[held]] = trained.scores[:, both[held]]
+            seconds += trained.seconds
+        columns[f"folds/{kind}/scores"] = judged
+        columns[f"folds/{kind}/seconds"] = np.array(seconds)
+    return columns
+
+
+def _loaded(files: Sequence[Path]) -> Results:
+    seeds = []
+    for path in files:
+        with np.load(path, allow_pickle=False) as file:
+            seeds.append({name: file[name] for name in file.files})
+    names = [name.rsplit("/", 1)[0] for name in seeds[0] if name.endswith("/scores")]
+    keys = [(name.split("/")[0], name.split("/")[1]) for name in names]
+    scores, seconds = {}, {}
+    for key, name in zip(keys, names, strict=True):
+        scores[key] = np.stack([one[f"{name}/scores"] for one in seeds])
+        seconds[key] = float(np.mean([one[f"{name}/seconds"] for one in seeds]))
+    return Results(scores, seconds, sorted({kind for _, kind in keys}))
+
+
+def _begin(out: Path, plan: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    known, asked = out / "settings.json", json.loads(json.dumps(plan))
+    if known.is_file() and json.loads(known.read_text()) != asked:
+        raise ValueError(
+            f"{out}: holds figures of other clips, another network or other settings ({known}); "
+            "name another folder or remove it"
+        )
+    write_whole(known, json.dumps(asked, indent=1) + "\n")
+    with (out / "starts.jsonl").open("a") as file:
+        file.write(json.dumps(environment()) + "\n")
+
+
+def _hash(voices: voice.Voices | None) -> str | None:
+    return None if voices is None else hashlib.sha256(voices.features.tobytes()).hexdigest()

@@ -1,0 +1,145 @@
+"""Labelled faces of one or more prepared corpora, as a trainer takes them: rows, targets, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from occam_sdk.labels import LABELS
+
+from .cache import (
+    SYNTHETIC,
+    Cache,
+    Pictures,
+    Samples,
+    contradicting_twins,
+    joined,
+    load_cache,
+    twins_across_splits,
+)
+
+STATISTICS_FACES: Final = 20_000  # grey mean and spread need no more of them
+HELD_OUT: Final = 10  # every tenth training face, where the corpora say nothing of validation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """faces (N, S, S) uint8, label (N,) or -1, votes (N, 8) or zeros, valence-arousal (N, 2) or NaN."""
+
+    faces: Tensor
+    label: Tensor
+    votes: Tensor
+    valence_arousal: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the training faces: grey mean and spread in [0, 1], and how frequent each class is."""
+
+    mean: float
+    std: float
+    prior: tuple[float, ...]
+
+
+class LabelledFaces:
+    """Faces of some caches, twins told apart.
+
+    A face of which an exact copy is in another split is a twin and is not learnt from; exact copies
+    with different labels have none.
+
+    Args:
+        folders: prepared corpora of faces of one size.
+
+    Attributes:
+        samples: a row for each face.
+        twin, synthetic: (N,) bool.
+        inputs: name and hash of each corpus, for a run's record.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        caches = [load_cache(folder) for folder in folders]
+        for cache in caches:
+            if cache.report["media"] != "face":
+                raise ValueError(f"{cache.folder}: holds {cache.report['media']}s, not faces")
+        self._pictures = Pictures(caches)
+        self.samples: Samples = joined(caches)
+        self.twin = twins_across_splits(self.samples)
+        self.synthetic = np.isin(self.samples.corpus, sorted(SYNTHETIC))
+        label = np.where(contradicting_twins(self.samples), -1, self.samples.label)
+        self._label = torch.from_numpy(label)
+        self._votes = torch.from_numpy(self.samples.votes)
+        self._valence_arousal = torch.from_numpy(self.samples.valence_arousal)
+        self.inputs = {cache.folder.name: _fingerprint(cache) for cache in caches}
+        self._valid = self._choose_valid()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def size(self) -> int:
+        """Side of the faces in pixels."""
+        return self._pictures.shape[1]
+
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """(N,) over ``LABELS``, -1 where there is none or copies contradict each other."""
+        return self._label.numpy()
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """These rows, read from disk."""
+        which = torch.from_numpy(rows)
+        return Batch(
+            torch.from_numpy(self._pictures[rows]),
+            self._label[which],
+            self._votes[which],
+            self._valence_arousal[which],
+        )
+
+    def train_rows(self, synthetic_times: int = 1) -> NDArray[np.int64]:
+        """Rows to learn from, synthetic ones so many times: no twins, and something is known."""
+        known = (self.label >= 0) | (self.samples.votes.sum(1) > 0)
+        known |= ~np.isnan(self.samples.valence_arousal).any(1)
+        train = (self.samples.split == "train") & ~self.twin & known & ~self._valid
+        synthetic = np.flatnonzero(train & self.synthetic)
+        return np.concatenate([np.flatnonzero(train), *[synthetic] * (synthetic_times - 1)])
+
+    def valid_rows(self) -> NDArray[np.int64]:
+        """Photographs to choose on: Valid, or every tenth training face if there is no Valid."""
+        return np.flatnonzero(self._valid)
+
+    def test_rows(self, *, synthetic: bool = False) -> NDArray[np.int64]:
+        """Photographs of Test, twins and all; or its synthetic pictures."""
+        return np.flatnonzero((self.samples.split == "test") & (self.synthetic == synthetic))
+
+    def statistics(self) -> Statistics:
+        """Of the training faces alone."""
+        rows = self.train_rows()
+        some = rows[:: max(1, len(rows) // STATISTICS_FACES)]
+        grey = torch.from_numpy(self._pictures[some]).float() / 255
+        label = self._label[torch.from_numpy(rows)]
+        counts = torch.bincount(label[label >= 0], minlength=len(LABELS)).float() + 1e-3
+        prior = (counts / counts.sum()).tolist()
+        return Statistics(float(grey.mean()), float(grey.std()), tuple(prior))
+
+    def _choose_valid(self) -> NDArray[np.bool_]:
+        valid = np.asarray((self.samples.split == "valid") & ~self.synthetic)
+        if valid.any():
+            return valid
+        # By the pixels' hash, so that copies stay together.
+        lot = np.array([int(digest[:8], 16) % HELD_OUT == 0 for digest in self.samples.digest])
+        return np.asarray((self.samples.split == "train") & lot & ~self.synthetic)
+
+
+def _fingerprint(cache: Cache) -> dict[str, Any]:
+    return {"sha256": cache.sha256, "size": cache.report["size"]}

@@ -1,0 +1,510 @@
+"""The paper's Tables 1 to 4, from whatever data there is, next to the paper's own figures.
+
+    python -m training.tables --clips runs/standin --pretrain runs/emodb \
+        --faces runs/ferplus --out runs/tables --html runs/tables.html
+
+``--clips`` is AFEW where you have it; ``runs/standin`` is not AFEW, and every table says so. ``--table 3``
+prints that one alone. Every figure is the mean and the standard deviation over seeds [2.5].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occam_sdk.bundle import DEFAULT_BUNDLE
+from occam_sdk.labels import LABELS
+
+from . import experiments, paper
+from .cache import Cache, load_cache
+from .clips import BATCH, Clips, Network, check_size, load_clips, open_network
+from .ensemble import AUDIO, VISUAL, Mix, fuse, guesses, weight_of
+from .metrics import (
+    accuracy,
+    bootstrap,
+    mcnemar,
+    recalls,
+    spread,
+    weighted_accuracy,
+    wilson,
+)
+from .network import ARCHITECTURES, cost
+from .report import Curve, Judged, Row, Table, as_html, as_text, paper_table
+from .runs import add_settings, commit, settings_of
+from .voice import load_voices
+
+DATA: Final = {
+    "afew": "AFEW",
+    "standin": "an AFEW-like stand-in (FER+ faces, RAVDESS voices): not AFEW",
+}
+KINDS: Final = (*VISUAL, *AUDIO)
+TABLE3: Final = {
+    "no feat. aggregation": "frames",
+    "av. pool. (1)": "average",
+    "av. pool. (4)": "average*4",
+    "av. pool. (50)": "average*50",
+    "weig. av. pool (1)": "weighted",
+    "weig. av. pool (4)": "weighted*4",
+    "weig. av. pool (50)": "weighted*50",
+    "av. pool (2) + weig. av. pool (2)": "average*2 + weighted*2",
+    "LSTM 128 hidden units": "lstm",
+    "MLP": "mlp",
+    "MLP (pre-trained)": "tuned",
+    "Random Forest": "forest",
+}
+"""Rows of Table 3 and what is run for each; the paper lacks one of them."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A row of Table 4: the models of either modality, and the weight of the visual one."""
+
+    visual: str
+    audio: str
+    weight: str = "learned"
+    way: str = "train"
+
+
+TABLE4: Final = {
+    "1": Submission("average", "tuned"),
+    "2": Submission("average", "forest + tuned", weight="mean"),
+    "3": Submission("average*2 + weighted*2", "forest + tuned"),
+    "4": Submission("weighted*2", "tuned*2"),
+    "5": Submission("average*2 + weighted*2", "tuned*2"),
+    "6": Submission("average*50", "tuned*2"),
+    "7": Submission("average*4", "tuned", way="both"),
+}
+"""Rows of Table 4. The paper names the weights of its first two submissions only."""
+
+
+class Board:
+    """Figures of any ensemble on a part of the clips, for every seed."""
+
+    def __init__(self, clips: Clips, results: experiments.Results) -> None:
+        self.clips, self.results = clips, results
+        label, split = clips.samples.label, clips.samples.split
+        self.rows = {
+            "valid": np.flatnonzero((split == "valid") & (label >= 0)),
+            "test": np.flatnonzero((split == "test") & (label >= 0)),
+            "folds": np.flatnonzero(((split == "train") | (split == "valid")) & (label >= 0)),
+        }
+        known = label[(split == "train") & (label >= 0)]
+        self._otherwise = int(np.bincount(known, minlength=len(LABELS)).argmax())
+
+    def has(self, text: str, way: str = "train") -> bool:
+        """Whether all members that an ensemble needs were trained in this way."""
+        scores = self.results.scores
+        return all(
+            (way, kind) in scores and count <= scores[way, kind].shape[1]
+            for kind, count in Mix.parse(text, KINDS).needed().items()
+        )
+
+    def scores(self, text: str, way: str = "train") -> NDArray[np.float32]:
+        """(S, N, 7) of an ensemble of one modality."""
+        mix = Mix.parse(text, KINDS)
+        kinds = mix.needed()
+        seeds = len(next(iter(self.results.scores.values())))
+        return np.stack(
+            [mix.scores({k: self.results.scores[way, k][s] for k in kinds}) for s in range(seeds)]
+        )
+
+    def fused(self, row: Submission) -> tuple[NDArray[np.float32], list[float]]:
+        """(S, N, 7) of a submission, and its visual weight for each seed, learned on Valid.
+
+        One that has learnt from Valid takes the weight of the same models without: there is nothing
+        left to choose on.
+        """
+        valid, label = self.rows["valid"], self.clips.samples.label
+        weights = [
+            weight_of(row.weight, face[valid], voice[valid], label[valid])
+            for face, voice in zip(self.scores(row.visual), self.scores(row.audio), strict=True)
+        ]
+        both = zip(
+            self.scores(row.visual, row.way), self.scores(row.audio, row.way), weights, strict=True
+        )
+        return np.stack([fuse(face, voice, weight) for face, voice, weight in both]), weights
+
+    def guesses(self, scores: NDArray[np.float32], part: str) -> NDArray[np.int64]:
+        """(S, M) classes of the clips of a part."""
+        return guesses(scores[:, self.rows[part]], self._otherwise)
+
+    def figure(self, scores: NDArray[np.float32], part: str, figure: Callable[..., float]) -> str:
+        """Mean and std over seeds of a figure of labels and guesses, or "–" without such clips."""
+        if not len(self.rows[part]):
+            return "–"
+        label = self.clips.samples.label[self.rows[part]]
+        return str(spread([figure(label, guess) for guess in self.guesses(scores, part)]))
+
+    def judged(self, name: str, scores: NDArray[np.float32], part: str) -> Judged:
+        """For a confusion matrix."""
+        label = self.clips.samples.label[self.rows[part]]
+        return Judged(name, f"{part} of {_data(self.clips)}", label, self.guesses(scores, part))
+
+
+def weighted(label: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
+    """Accuracy as it would be with the class counts of AFEW's test set [2.5]."""
+    return weighted_accuracy(recalls(label, guess, len(LABELS)), paper.TABLE1["test"])
+
+
+def table1(clips: Clips) -> Table:
+    """How many clips there are."""
+    label, split = clips.samples.label, clips.samples.split
+    counts = {}
+    for name in paper.TABLE1:
+        own = label[(split == name) & (label >= 0)]
+        classes = np.bincount(own, minlength=len(LABELS)).tolist()
+        counts[name] = (*map(str, classes), str(len(own)))
+    faceless = int((~clips.chosen.any(1)).sum())
+    mute = int((clips.samples.voices == 0).sum())
+    note = f"Of {len(clips)} clips here, {faceless} show no face and {mute} have no voice."
+    return paper_table(1, _data(clips), counts, [note])
+
+
+def table2(clips: Clips | None, faces: Sequence[Path], network: Path) -> Table:
+    """What the networks cost, and how right the given one is, corpus by corpus.
+
+    A corpus of faces is judged on its Test part, or on Valid if it has no Test; clips by the mean of
+    their frames' scores, on Valid.
+    """
+    opened = open_network(network)
+    figures: dict[str, str] = {}
+    for folder in faces:
+        cache = load_cache(folder)
+        check_size(cache, opened, network)
+        part, right = _judged_stills(cache, opened)
+        low, high = wilson(float(right.mean()), len(right))
+        name = {"rafdb": "RAF", "sfew": "SFEW"}.get(str(cache.report["corpus"]), folder.name)
+        figures[name] = f"{100 * right.mean():.1f}"
+        figures[f"{name} {part}, 7 classes"] = (
+            f"{100 * right.mean():.1f} % of {len(right)} ({100 * low:.1f} to {100 * high:.1f}, Wilson)"
+        )
+    if clips is not None and clips.chosen.any():
+        valid = (clips.samples.split == "valid") & (clips.samples.label >= 0)
+        right = guesses(clips.frame_scores[valid], -1) == clips.samples.label[valid]
+        name = "AFEW" if clips.name == "afew" else clips.name
+        figures[name] = f"{100 * right.mean():.1f}"
+        figures[f"{name} valid, mean of the frames' scores"] = f"{100 * right.mean():.1f} %"
+    rows = [Row(row.name, row.cells) for row in paper.TABLE2]
+    for name in ARCHITECTURES:
+        parameters, operations = cost(name)
+        own = name == opened.architecture
+        shown = [figures.get(column, "–") if own else "–" for column in paper.COLUMNS[2][:3]]
+        cost_m = f"{operations / 1e6:.0f}", f"{parameters / 1e6:.2f}"
+        rows.append(Row(f"{name} ({network.name})" if own else name, (), (*shown, *cost_m)))
+    notes = [
+        "Here FLOP are multiply-adds as torch.utils.flop_counter counts them, Param is with all heads.",
+        *(f"{name}: {text}" for name, text in figures.items() if len(name.split()) > 1),
+    ]
+    return Table(
+        2, paper.CAPTIONS[2], "the networks of training/network.py", paper.COLUMNS[2], tuple(rows),
+        (*paper.NOTES[2], *notes),
+    )  # fmt: skip
+
+
+def _judged_stills(cache: Cache, opened: Network) -> tuple[str, NDArray[np.bool_]]:
+    """Which part of a corpus of faces was judged, and for each of its faces whether it was right."""
+    labelled = cache.samples.label >= 0
+    part = "test" if (labelled & (cache.samples.split == "test")).any() else "valid"
+    rows = np.flatnonzero(labelled & (cache.samples.split == part))
+    if not len(rows):
+        raise ValueError(f"{cache.folder}: has no labelled Test or Valid part to judge")
+    score = opened.open()
+    batches = np.array_split(rows, -(-len(rows) // BATCH))
+    guess = [score(np.asarray(cache.faces[some]))[0].argmax(1) for some in batches]
+    return part, np.concatenate(guess) == cache.samples.label[rows]
+
+
+def table3(board: Board) -> Table:
+    """Either modality by itself, on Valid."""
+    ours = {}
+    for name, mix in TABLE3.items():
+        if name in {row.name for row in paper.TABLE3} and board.has(mix):
+            scores = board.scores(mix)
+            ours[name] = (
+                board.figure(scores, "valid", accuracy), board.figure(scores, "valid", weighted),
+            )  # fmt: skip
+    notes = [_seeds_note(board), _interval_note(board, "valid")]
+    if "frames" in board.results.kinds:
+        notes.append(
+            "no feat. aggregation learns nothing here, so that it has no spread over seeds."
+        )
+    return paper_table(3, _data(board.clips), ours, notes)
+
+
+def table3_more(board: Board) -> Table:
+    """The same models on Test and by cross-validation, and what they cost."""
+    rows = []
+    for name, mix in TABLE3.items():
+        if not board.has(mix):
+            continue
+        scores = board.scores(mix)
+        cells = [board.figure(scores, "test", accuracy)]
+        if board.has(mix, "folds"):
+            folds = board.scores(mix, "folds")
+            cells += [
+                board.figure(folds, "folds", accuracy),
+                board.figure(folds, "folds", weighted),
+            ]
+        else:
+            cells += ["–", "–"]
+        kinds = Mix.parse(mix, KINDS).needed()
+        alone = len(kinds) == 1 and (mix.endswith("*50") or mix in ("lstm", *AUDIO))
+        seconds = sum(board.results.seconds["train", kind] for kind in kinds)
+        trained = sum(board.results.scores["train", kind].shape[1] for kind in kinds)
+        cells.append(f"{seconds:.1f} for {trained}" if alone else "")
+        rows.append(Row(name, (), tuple(cells)))
+    return Table(
+        None, "The models of Table 3 on Test, and by cross-validation over Train and Valid.",
+        _data(board.clips), ("Test", "CV", "CV Weig.", "seconds to train"), tuple(rows),
+        (
+            "CV: cross-validation with no subject in two folds; each seed has folds of its own.",
+            "Seconds are of one seed, of all its members together, on a machine that did other things too.",
+        ),
+    )  # fmt: skip
+
+
+def table4(board: Board) -> Table:
+    """Both modalities fused."""
+    ours, notes = {}, [_seeds_note(board), _interval_note(board, "test")]
+    for number, row in TABLE4.items():
+        if not _can_fuse(board, row):
+            continue
+        scores, weights = board.fused(row)
+        ours[number] = (
+            board.figure(scores, "valid", weighted), board.figure(scores, "test", accuracy),
+        )  # fmt: skip
+        notes.append(
+            f"{number}: visual {row.visual}, audio {row.audio}, weight of the visual part "
+            f"{row.weight}: {np.mean(weights):.2f}"
+        )
+    return paper_table(4, _data(board.clips), ours, notes)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the paper says: of two models the first is better, by how many points there."""
+
+    says: str
+    better: str
+    worse: str
+    paper: str
+    equal: bool = False
+
+
+FINDINGS: Final = (
+    Finding("aggregating features helps", "average", "frames", "+0.3"),
+    Finding("weighted and plain average are level", "weighted", "average", "+0.5", equal=True),
+    Finding("average is better than the LSTM", "average", "lstm", "+0.2"),
+    Finding("4 heads are better than 1", "average*4", "average", "+0.7"),
+    Finding("50 heads are better than 1", "average*50", "average", "+2.5"),
+    Finding("pre-training the MLP helps", "tuned", "mlp", "+1.5"),
+    Finding("the forest is better than the MLP", "forest", "tuned", "+3.8"),
+    Finding("the face says more than the voice", "average", "tuned", "+14.7"),
+    Finding("both are better than the face", "@1", "average", "+3"),
+    Finding("both are better than the voice", "@1", "tuned", ""),
+    Finding("more models fuse better (3 against 1)", "@3", "@1", "+3.4"),
+    Finding("learning from Valid too does not help (3)", "@3 both", "@3", "-0.1", equal=True),
+)
+
+
+def findings(board: Board, part: str) -> Table:
+    """What of the paper's findings holds: differences over clips, with their interval."""
+    rows = []
+    for finding in FINDINGS:
+        pair = [_scores_of(board, name) for name in (finding.better, finding.worse)]
+        if any(scores is None for scores in pair):
+            continue
+        label = board.clips.samples.label[board.rows[part]]
+        right = [board.guesses(scores, part) == label for scores in pair if scores is not None]
+        gain = right[0].mean(0) - right[1].mean(0)
+        subject = board.clips.samples.subject[board.rows[part]].tolist()
+        low, high = bootstrap(lambda some: float(some.mean()), gain, subject=subject)
+        paired = mcnemar(right[0][0], right[1][0])
+        cells = (
+            finding.paper, f"{100 * gain.mean():+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}",
+            f"{paired.p:.3f}", _verdict(low, high, equal=finding.equal),
+        )  # fmt: skip
+        rows.append(Row(finding.says, (), cells))
+    notes = (
+        "Points of accuracy, mean over seeds, with the 95 % percentile bootstrap over subjects. p: exact "
+        "McNemar test of the first seed's two models on the same clips.",
+        "The paper's differences are of Valid (Table 3) and Test (Table 4) of AFEW.",
+    )
+    return Table(
+        None, f"The paper's findings, on the {part} part.", _data(board.clips),
+        ("paper", "here", "95 %", "p", "here it"), tuple(rows), notes, "Finding",
+    )  # fmt: skip
+
+
+def _verdict(low: float, high: float, *, equal: bool) -> str:
+    if low <= 0 <= high:
+        return "holds" if equal else "is not decided"
+    if equal:
+        return "does not hold"
+    return "holds" if low > 0 else "is the other way"
+
+
+def _scores_of(board: Board, name: str) -> NDArray[np.float32] | None:
+    """Of an ensemble, or of a submission "@3"; None if its members were not trained."""
+    if name.startswith("@"):
+        row = TABLE4[name[1]]
+        row = replace(row, way=name[3:] or row.way)
+        return board.fused(row)[0] if _can_fuse(board, row) else None
+    return board.scores(name) if board.has(name) else None
+
+
+def _can_fuse(board: Board, row: Submission) -> bool:
+    return all(board.has(mix, way) for mix in (row.visual, row.audio) for way in ("train", row.way))
+
+
+def ensemble_curve(board: Board, part: str = "valid") -> Curve:
+    """Accuracy over the number of heads."""
+    most = board.results.scores["train", "average"].shape[1]
+    sizes = [size for size in (1, 2, 4, 8, 16, 32, most) if size <= most]
+    label = board.clips.samples.label[board.rows[part]]
+
+    def points(kind: str) -> list[tuple[float, float]]:
+        found = []
+        for size in sizes:
+            guess = board.guesses(board.scores(f"{kind}*{size}"), part)
+            found.append((float(size), 100 * float(np.mean(guess == label))))
+        return found
+
+    return Curve(
+        "Ensembles of heads", f"{part} of {_data(board.clips)}", "heads", "accuracy, %",
+        {"average": points("average"), "weighted": points("weighted")},
+    )  # fmt: skip
+
+
+def learning_curves(run: Path) -> list[Curve]:
+    """Loss and Valid figures of a run of training.face over its epochs.
+
+    Raises:
+        FileNotFoundError: there is no log in that folder.
+    """
+    if not (run / "log.jsonl").is_file():
+        raise FileNotFoundError(f"{run}: no run of training.face, it has no log.jsonl")
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    names = {"accuracy": "7 classes", "uar": "7 classes, UAR", "ferplus_accuracy": "8 classes"}
+    series = {
+        shown: [(float(row["epoch"]), 100 * row[name]) for row in rows if name in row]
+        for name, shown in names.items()
+    }
+    loss = {"training": [(float(row["epoch"]), row["loss"]) for row in rows]}
+    data = f"the run {run.name}"
+    return [
+        Curve(f"Loss of {run.name}", data, "epoch", "loss", loss),
+        Curve(
+            f"Valid figures of {run.name}",
+            data,
+            "epoch",
+            "%",
+            {k: v for k, v in series.items() if v},
+        ),
+    ]
+
+
+def _data(clips: Clips) -> str:
+    return DATA.get(clips.name, clips.name)
+
+
+def _seeds_note(board: Board) -> str:
+    seeds = len(next(iter(board.results.scores.values())))
+    return f"Here: mean ± standard deviation over {seeds} seeds (ddof 1)."
+
+
+def _interval_note(board: Board, part: str) -> str:
+    count = len(board.rows[part])
+    if not count:
+        return f"There are no labels of {part} here."
+    low, high = wilson(0.5, count)
+    return (
+        f"{count} clips leave ± {50 * (high - low):.1f} points (95 %, Wilson, at an accuracy of 50 %) "
+        "around any figure, whatever the spread over seeds."
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=Path, help="prepared clips: runs/afew or runs/standin")
+    parser.add_argument("--pretrain", type=Path, help="prepared voices that the MLP learns first")
+    parser.add_argument(
+        "--faces", type=Path, nargs="*", default=[], help="prepared faces, for Table 2"
+    )
+    parser.add_argument(
+        "--network", type=Path, default=DEFAULT_BUNDLE,
+        help="a bundle or a run of training.face; by default the bundle that ships",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runs", type=Path, nargs="*", default=[], help="of training.face, for learning curves"
+    )
+    parser.add_argument("--table", type=int, nargs="*", choices=(1, 2, 3, 4), default=[1, 2, 3, 4])
+    parser.add_argument("--out", type=Path, required=True, help="folder that keeps every seed")
+    parser.add_argument("--html", type=Path, help="write the same as a page with plots")
+    add_settings(parser, experiments.Settings)
+    args = parser.parse_args()
+    if args.clips is None and set(args.table) - {2}:
+        parser.error("Tables 1, 3 and 4 need --clips: AFEW, or the stand-in of training.standin")
+    try:
+        tables, judged, curves = _all(args)
+        page = as_html(tables, judged, curves, _header(args)) if args.html is not None else ""
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    print(as_text(tables))
+    if args.html is not None:
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        args.html.write_text(page, encoding="utf-8")
+        print(args.html)
+
+
+def _all(args: argparse.Namespace) -> tuple[list[Table], list[Judged], list[Curve]]:
+    clips = load_clips(args.clips, args.network) if args.clips is not None else None
+    tables: list[Table] = []
+    judged: list[Judged] = []
+    curves = [curve for run in args.runs for curve in learning_curves(run)]
+    if clips is not None and 1 in args.table:
+        tables.append(table1(clips))
+    if 2 in args.table:
+        tables.append(table2(clips, args.faces, args.network))
+    if clips is not None and {3, 4} & set(args.table):
+        first = load_voices([args.pretrain]) if args.pretrain is not None else None
+        settings = settings_of(args, experiments.Settings)
+        board = Board(clips, experiments.run(clips, first, settings, args.out))
+        part = "test" if len(board.rows["test"]) else "valid"
+        if 3 in args.table:
+            tables += [table3(board), table3_more(board)]
+        if 4 in args.table:
+            tables.append(table4(board))
+        tables.append(findings(board, part))
+        judged += [
+            board.judged(mix, board.scores(mix), part)
+            for mix in ("average", "tuned", "mlp", "forest")
+            if board.has(mix)
+        ]
+        if _can_fuse(board, TABLE4["3"]):
+            judged.append(board.judged("submission 3", board.fused(TABLE4["3"])[0], part))
+        if "average" in board.results.kinds:
+            curves.append(ensemble_curve(board))
+    return tables, judged, curves
+
+
+def _header(args: argparse.Namespace) -> dict[str, str]:
+    """What was run, on top of the page."""
+    header = {"network": args.network.name, "commit": commit(), "seeds": str(args.seeds)}
+    if args.clips is not None:
+        header["clips"] = f"{args.clips.name}, {load_cache(args.clips).sha256[:16]}"
+    return header
+
+
+if __name__ == "__main__":
+    main()
