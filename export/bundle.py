@@ -32,8 +32,8 @@ from training.cache import load_cache
 from training.clips import CHUNKS, open_network
 from training.compose import Composition
 from training.compose import load as load_composition
-from training.face import load_network, load_statistics, predict
 from training.faces import LabelledFaces
+from training.judge import load_network, load_statistics, predict
 from training.metrics import accuracy, recalls
 from training.observe import FEATURE_SET
 from training.voice import cross_corpus, fit_temperature, load_recipe, load_voice, load_voices

@@ -16,8 +16,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
-from occam_sdk.labels import LABELS  # noqa: E402
-from training import face  # noqa: E402
+from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402
+from training import face, fit, judge  # noqa: E402
 from training.augment import augment  # noqa: E402
 from training.faces import Batch, LabelledFaces  # noqa: E402
 from training.network import ARCHITECTURES, HEADS, FaceNetwork, cost  # noqa: E402
@@ -107,7 +107,7 @@ def test_a_missing_target_is_not_counted_and_moves_nothing() -> None:
     votes[0, 3] = 10
     rated = torch.full((4, 2), torch.nan)
     rated[3] = torch.tensor([0.5, -0.5])
-    sums, counts = face.loss_parts(out, _batch([1, -1, 2, -1], votes, rated), PRIOR, SETTINGS)
+    sums, counts = fit.loss_parts(out, _batch([1, -1, 2, -1], votes, rated), PRIOR, SETTINGS)
     assert counts.tolist() == [2, 1, 1]
     sums.sum().backward()  # type: ignore[no-untyped-call]
     moved = {
@@ -120,7 +120,7 @@ def test_a_missing_target_is_not_counted_and_moves_nothing() -> None:
 
 def test_a_batch_without_any_target_costs_nothing() -> None:
     nothing = torch.full((2, 2), torch.nan)
-    sums, counts = face.loss_parts(
+    sums, counts = fit.loss_parts(
         _out(2), _batch([-1, -1], torch.zeros(2, 8), nothing), PRIOR, SETTINGS
     )
     assert sums.tolist() == [0, 0, 0]
@@ -130,7 +130,7 @@ def test_a_batch_without_any_target_costs_nothing() -> None:
 def test_a_head_of_weight_zero_learns_nothing() -> None:
     out = _out(2)
     settings = dataclasses.replace(SETTINGS, emotion_weight=0.0)
-    sums, _ = face.loss_parts(
+    sums, _ = fit.loss_parts(
         out, _batch([1, 2], torch.ones(2, 8), torch.zeros(2, 2)), PRIOR, settings
     )
     sums.sum().backward()  # type: ignore[no-untyped-call]
@@ -142,7 +142,7 @@ def test_the_logit_adjustment_lets_a_rare_class_win_sooner() -> None:
     batch = _batch([6], torch.zeros(1, 8), torch.full((1, 2), torch.nan))
     rare = torch.tensor([0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01])
     level, lifted = (
-        face.loss_parts(_out(1), batch, prior, SETTINGS)[0][0] for prior in (PRIOR, rare)
+        fit.loss_parts(_out(1), batch, prior, SETTINGS)[0][0] for prior in (PRIOR, rare)
     )
     assert lifted > level  # more is asked of it in training
 
@@ -290,8 +290,9 @@ def test_the_transfer_fits_the_heads_first_and_then_everything(faces: Path, tmp_
         learnt = name.split(".")[0] in ("emotion", "ferplus")  # nothing to learn of the third head
         assert torch.equal(before, after) != learnt or name.startswith("valence_arousal"), name
     both = dataclasses.replace(SETTINGS, heads_epochs=1, epochs=1)
-    third = face.train([faces], tmp_path / "third", both, start=tmp_path / "first")
-    assert not torch.equal(third.stem[0].weight, first.stem[0].weight)
+    face.train([faces], tmp_path / "third", both, start=tmp_path / "first")
+    last = torch.load(tmp_path / "third" / "checkpoint.pt", weights_only=True)["network"]
+    assert not torch.equal(last["stem.0.weight"], first.state_dict()["stem.0.weight"])
     assert [row["phase"] for row in rows_of(tmp_path / "third")] == ["heads", "all"]
     assert json.loads((tmp_path / "third" / "settings.json").read_text())["start"]["run"] == "first"
 
@@ -304,7 +305,7 @@ def test_faces_of_another_size_than_the_networks_are_refused(faces: Path, tmp_pa
 
 def _command(faces: Path, run: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-m", "training.face", "--faces", str(faces), "--run", str(run),
+        sys.executable, "-m", "training.face", "--faces", str(faces), "--out", str(run),
         "--epochs", "4", "--batch", "34", "--warmup-epochs", "1", *more,
     ]  # fmt: skip
 
@@ -337,7 +338,7 @@ def test_a_run_that_was_killed_ends_as_an_unbroken_one(faces: Path, tmp_path: Pa
     )
     whole, resumed = rows_of(tmp_path / "whole"), rows_of(tmp_path / "broken")
     assert [row["loss"] for row in resumed] == [row["loss"] for row in whole]
-    assert_same(face.load_network(tmp_path / "whole"), face.load_network(tmp_path / "broken"))
+    assert_same(judge.load_network(tmp_path / "whole"), judge.load_network(tmp_path / "broken"))
     assert len((tmp_path / "broken" / "starts.jsonl").read_text().splitlines()) == 2
 
 
@@ -350,7 +351,7 @@ def test_two_processes_reach_the_loss_of_one(faces: Path, tmp_path: Path) -> Non
         "--precision", "float32",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, more in (("fixed", fixed), ("free", [])):
+    for name, more in (("fixed", fixed), ("free", ["--epochs", "8"])):
         one = _command(faces, tmp_path / f"{name}-one", *more)
         two = _command(faces, tmp_path / f"{name}-two", *more)
         torchrun = [
@@ -370,8 +371,8 @@ def test_two_processes_reach_the_loss_of_one(faces: Path, tmp_path: Path) -> Non
         if name == "fixed":
             np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
         else:  # batch norm is of half a batch in each process, and each draws its own augmentation
-            assert losses[1][-1] < losses[1][0]
-            np.testing.assert_allclose(losses[1], losses[0], rtol=0.25)
+            assert len(losses[1]) == 8
+            assert losses[1][-1] < 1.3 * losses[0][-1] < 0.8 * losses[1][0]
 
 
 def test_the_command_line_names_a_mistake_and_shows_no_traceback(tmp_path: Path) -> None:
@@ -384,4 +385,4 @@ def test_the_command_line_names_a_mistake_and_shows_no_traceback(tmp_path: Path)
 
 
 def test_classes_are_where_the_heads_have_them() -> None:
-    assert [face.FERPLUS_LABELS[i] for i in face._SEVEN] == list(LABELS)
+    assert [FERPLUS_LABELS[i] for i in judge.SEVEN_OF_EIGHT] == list(LABELS)

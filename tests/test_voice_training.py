@@ -351,7 +351,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str) -> P
     )
     monkeypatch.setattr(voice, "load_voices", lambda _: voices())
     run = tmp_path / "run"
-    monkeypatch.setattr(sys, "argv", ["voice", "--voices", "-", "--run", str(run), *options])
+    monkeypatch.setattr(sys, "argv", ["voice", "--voices", "-", "--out", str(run), *options])
     voice.main()
     monkeypatch.setattr(voice, "Recipe", quick)
     return run

@@ -140,7 +140,7 @@ def open_network(network: Path) -> Network:
     if (network / "checkpoint.pt").is_file():
         import torch
 
-        from .face import load_network, load_statistics, predict
+        from .judge import load_network, load_statistics, predict
 
         trained, measured = load_network(network), load_statistics(network)
         settings = json.loads((network / "settings.json").read_text())

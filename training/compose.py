@@ -1,7 +1,7 @@
 """Train one row of Table 4 for shipping: heads, voice, and the weight between them [2.3, 2.4].
 
     python -m training.compose --clips runs/afew --network runs/transferred --pretrain runs/iemocap \
-        --visual "average*2 + weighted*2" --audio "forest + tuned" --weight learned --run runs/third
+        --visual "average*2 + weighted*2" --audio "forest + tuned" --weight learned --out runs/third
 
 ``python -m export.bundle --composition runs/third`` puts it into a bundle. Everything is learnt from
 Train; weight and temperatures are chosen on Valid; Test is judged once, at the end. An LSTM cannot be
@@ -202,24 +202,24 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True, help="prepared clips")
     parser.add_argument("--network", type=Path, default=DEFAULT_BUNDLE, help="bundle or run")
     parser.add_argument("--pretrain", type=Path, help="prepared voices for 'tuned'")
-    parser.add_argument("--run", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     add_settings(parser, Settings)
     args = parser.parse_args()
     settings = settings_of(args, Settings)
     try:
         clips = load_clips(args.clips, args.network)
         first = voice.load_voices([args.pretrain]) if args.pretrain is not None else None
-        Run(args.run, settings, {"data": clips.inputs})
+        Run(args.out, settings, {"data": clips.inputs})
         composition, scores = compose(clips, first, settings)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    save(composition, args.run)
-    report: dict[str, Any] = json.loads((args.run / "composition.json").read_text())
+    save(composition, args.out)
+    report: dict[str, Any] = json.loads((args.out / "composition.json").read_text())
     for part in ("valid", "test"):
         rows = (clips.samples.split == part) & (clips.samples.label >= 0)
         if rows.any():
             report[part] = figures(scores[rows], clips.samples.label[rows])
-    (args.run / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 

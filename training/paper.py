@@ -120,10 +120,10 @@ CAPTIONS: Final[Mapping[int, str]] = MappingProxyType(
         1: "AFEW dataset: number of video sequences per class.",
         2: "Accuracy of different models for facial expression classification.",
         3: "Accuracy for visual and audio modalities and for state-of-the-art visual models.",
-        4: "Our 7 seven submissions to the 2018 Emotion in the Wild challenge.",
+        4: "The seven submissions to the 2018 Emotion in the Wild challenge.",
     }
 )
-"""First sentence of what the paper prints below a table, by the table's number."""
+"""What a table shows, after the paper's own caption, by the table's number."""
 
 COLUMNS: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
     {

@@ -1,7 +1,7 @@
 """Train the voice network: a perceptron 1582-64-7 on openSMILE features, or a forest [2.2].
 
-    python -m training.voice --voices runs/ravdess runs/emodb --run runs/voice
-    python -m training.voice --voices runs/ravdess runs/emodb --run runs/voice2 \
+    python -m training.voice --voices runs/ravdess runs/emodb --out runs/voice
+    python -m training.voice --voices runs/ravdess runs/emodb --out runs/voice2 \
         --model mlp+forest --pretrain ravdess
 
 All corpora are learnt together, standardised by the mean and spread of all utterances, which the
@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument(
         "--voices", type=Path, nargs="+", required=True, help="from training.prepare"
     )
-    parser.add_argument("--run", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument(
         "--model", choices=get_args(Model), default="mlp", help="default: %(default)s"
     )
@@ -323,15 +323,15 @@ def main() -> None:
         parser.error(f"--pretrain: expected one of {', '.join(corpora)}, got {args.pretrain!r}")
     if args.pretrain is not None and args.model == "forest":
         parser.error("--pretrain: a forest cannot be fine-tuned; use --model mlp or mlp+forest")
-    args.run.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"recipe": asdict(recipe)}
     for corpus in corpora:
         label = voices.label[voices.corpus == corpus]
         report[corpus] = figures(label, cross_validate(voices, corpus, recipe))
     if len(corpora) > 1:
         report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
-    save_voice(args.run / "voice.pt", recipe(voices), recipe)
-    (args.run / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    save_voice(args.out / "voice.pt", recipe(voices), recipe)
+    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 

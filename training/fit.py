@@ -1,0 +1,274 @@
+"""One epoch of the face network: batches, loss, optimiser, in one process or in several [2.1]."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from .augment import augment
+from .faces import Batch, LabelledFaces, Statistics
+from .network import HEADS, FaceNetwork
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the result, besides the data.
+
+    Attributes:
+        architecture: a name of ``ARCHITECTURES``.
+        heads_epochs: epochs in which only the heads are fitted, before all else.
+        heads_rate: highest learning rate of these.
+        epochs, rate: of the whole network.
+        batch: faces a step, over all processes together.
+        warmup_epochs: until the rate is highest; then it falls to nearly nothing.
+        weight_decay, dropout, smoothing: regularisation.
+        adjustment: part of the log prior that is added to the seven classes' logits in training.
+        augmentation: whether faces are jittered, turned, relit, cut out.
+        synthetic_times: how often a synthetic face is shown each epoch.
+        emotion_weight, ferplus_weight, valence_arousal_weight: of the heads' losses: seven classes,
+            eight classes, regression. A head of weight 0 learns nothing and chooses nothing.
+        average_decay: of the exponential average of the weights, which is what is kept.
+        patience: epochs without a better Valid figure after which training stops early.
+        precision: "bfloat16", "float32", or "auto": bfloat16 where the processor computes in it.
+        seed: of weights, order, augmentation and dropout.
+    """
+
+    architecture: str = "resnet18-lite"
+    heads_epochs: int = 0
+    heads_rate: float = 3e-3
+    epochs: int = 40
+    rate: float = 3e-3
+    batch: int = 128
+    warmup_epochs: int = 2
+    weight_decay: float = 0.05
+    dropout: float = 0.3
+    smoothing: float = 0.1
+    adjustment: float = 0.5
+    augmentation: bool = True
+    synthetic_times: int = 3
+    emotion_weight: float = 1.0
+    ferplus_weight: float = 1.0
+    valence_arousal_weight: float = 1.0
+    average_decay: float = 0.999
+    patience: int = 15
+    precision: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs with one optimiser: the heads alone, or the whole network."""
+
+    name: Literal["heads", "all"]
+    first: int
+    last: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train together: this one's number, how many there are, and its device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The share of a batch that is for this process."""
+        return rows[self.rank :: self.size]
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Over all processes."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+
+def phases(settings: Settings) -> Iterator[Phase]:
+    """In their order."""
+    if settings.heads_epochs:
+        yield Phase("heads", 0, settings.heads_epochs, settings.heads_rate)
+    if settings.epochs:
+        last = settings.heads_epochs + settings.epochs
+        yield Phase("all", settings.heads_epochs, last, settings.rate)
+
+
+def loss_parts(
+    out: dict[str, Tensor], batch: Batch, prior: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """(3,) sums of the heads' losses over the faces that have the target, and (3,) how many have it."""
+    known = batch.label >= 0
+    adjusted = out["emotion"] + settings.adjustment * prior.log()
+    emotion = functional.cross_entropy(
+        adjusted[known], batch.label[known], label_smoothing=settings.smoothing, reduction="sum"
+    )
+    voted = batch.votes.sum(1) > 0
+    target = batch.votes[voted] / batch.votes[voted].sum(1, keepdim=True)
+    ferplus = functional.cross_entropy(out["ferplus"][voted], target, reduction="sum")
+    measured = ~batch.valence_arousal.isnan().any(1)
+    error = functional.mse_loss(
+        out["valence_arousal"][measured], batch.valence_arousal[measured], reduction="sum"
+    )
+    weights = (settings.emotion_weight, settings.ferplus_weight, settings.valence_arousal_weight)
+    sums = torch.stack([emotion, ferplus, error / 2]) * torch.tensor(weights, device=prior.device)
+    return sums, torch.stack([known.sum(), voted.sum(), measured.sum()])
+
+
+class Trainer:
+    """One phase's optimiser, and an epoch of it."""
+
+    def __init__(
+        self,
+        network: FaceNetwork,
+        average: FaceNetwork,
+        data: LabelledFaces,
+        rows: NDArray[np.int64],
+        measured: Statistics,
+        phase: Phase,
+        settings: Settings,
+        team: Team,
+    ) -> None:
+        self._network, self._average, self._data, self._rows = network, average, data, rows
+        self._measured, self._phase, self._settings, self._team = measured, phase, settings, team
+        self._prior = torch.tensor(measured.prior, device=team.device)
+        self._dtype = torch.bfloat16 if has_bfloat16(settings, team.device) else torch.float32
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(phase.name == "all" or name.split(".")[0] in HEADS)
+        learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._steps = len(rows) // settings.batch
+        epochs = phase.last - phase.first
+        self._optimizer = torch.optim.AdamW(groups, lr=phase.rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, phase.rate, total_steps=max(4, epochs * self._steps),
+            pct_start=min(0.5, settings.warmup_epochs / epochs),
+            cycle_momentum=False, final_div_factor=1e3,
+        )  # fmt: skip
+        self._forward: nn.Module = network
+        if team.size > 1:
+            self._forward = DistributedDataParallel(network)
+
+    def state_dict(self) -> State:
+        """All that the next epoch needs."""
+        return {
+            "network": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, saved: State) -> None:
+        """Go on in the middle of the phase."""
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._schedule.load_state_dict(saved["schedule"])
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch; the mean loss, and what faces and network cost.
+
+        Everything random is seeded anew, so that a run which was broken off ends the same.
+        """
+        settings, team = self._settings, self._team
+        seed = settings.seed * 10_000 + epoch
+        torch.manual_seed(seed * 1_000 + team.rank)  # dropout
+        generator = torch.Generator(team.device).manual_seed(seed * 1_000 + team.rank)
+        order = np.random.default_rng(seed).permutation(self._rows)
+        self._network.train()
+        if self._phase.name == "heads":  # a frozen trunk keeps its batch norm, too
+            for name, part in self._network.named_children():
+                part.train(name in HEADS or name == "dropout")
+        total = torch.zeros(())
+        started_s = time.perf_counter()
+        faces_cpu_s = network_cpu_s = 0.0
+        for step in range(self._steps):
+            begun_s = time.process_time()
+            rows = team.mine(order[step * settings.batch : (step + 1) * settings.batch])
+            batch = self._data.batch(rows).to(team.device)
+            pixels = batch.faces[:, None].float() / 255
+            if settings.augmentation:
+                pixels = augment(pixels, generator)
+            pixels = (pixels - self._measured.mean) / self._measured.std
+            made_s = time.process_time()
+            total += self._step(pixels, batch).cpu()
+            faces_cpu_s += made_s - begun_s
+            network_cpu_s += time.process_time() - made_s
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"the loss is {total} in epoch {epoch}, step {step}")
+        seconds = time.perf_counter() - started_s
+        return {
+            "loss": float(total) / self._steps,
+            "seconds": round(seconds, 3),
+            "faces_per_s": round(self._steps * settings.batch / seconds, 1),
+            "faces_cpu_s": round(faces_cpu_s, 3),
+            "network_cpu_s": round(network_cpu_s, 3),
+            "precision": str(self._dtype).removeprefix("torch."),
+        }
+
+    def _step(self, pixels: Tensor, batch: Batch) -> Tensor:
+        """One step of the optimiser; returns the loss over all processes."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        mixed = self._dtype == torch.bfloat16
+        with torch.autocast(self._team.device.type, torch.bfloat16, enabled=mixed):
+            out = self._forward(pixels)
+        sums, counts = loss_parts(
+            {name: value.float() for name, value in out.items()}, batch, self._prior, self._settings
+        )
+        counts = self._team.summed(counts.float()).clamp(min=1)
+        # Gradients are averaged over the processes: the sum over all of them is wanted.
+        error = (sums / counts).sum() * self._team.size
+        self._optimizer.zero_grad()
+        error.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        _update_average(self._average, self._network, self._settings.average_decay)
+        return self._team.summed((sums.detach() / counts).sum())
+
+
+def this_team() -> Team:
+    """One process alone, or several as ``torchrun`` has started them."""
+    gpu = torch.cuda.is_available()
+    if "WORLD_SIZE" not in os.environ:
+        return Team(0, 1, torch.device("cuda" if gpu else "cpu"))
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if gpu else "gloo")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    return Team(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+def has_bfloat16(settings: Settings, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: as asked, or where the processor does it fast."""
+    if settings.precision not in ("auto", "bfloat16", "float32"):
+        raise ValueError(
+            f"precision: expected auto, bfloat16 or float32, got {settings.precision!r}"
+        )
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
