@@ -83,7 +83,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     shift = rare_class_shift(label, logits, np.array(measured.prior))
     face.emotion.bias.data += torch.from_numpy(shift)
     temperature = fit_temperature(label, logits + shift)
-    heads = {
+    heads: dict[str, Any] = {
         f"{name}_{part}": getattr(getattr(face, name), part).detach().numpy()
         for name in ("emotion", "valence_arousal")
         for part in ("weight", "bias")
@@ -113,7 +113,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
             shutil.copy(DEFAULT_BUNDLE / name, out / name)
     (out / "expression.onnx").write_bytes(expression_onnx(face))
     (out / "voice.onnx").write_bytes(voice_onnx(voice))
-    np.savez(out / "heads.npz", allow_pickle=False, **heads)
+    np.savez(out / "heads.npz", **heads)
     said = json.loads(about.read_text(encoding="utf-8"))
     settings = json.loads((sources.face_run / "settings.json").read_text())
     report = load_cache(sources.faces[0]).report

@@ -21,6 +21,7 @@ from training import face, fit, judge  # noqa: E402
 from training.augment import augment  # noqa: E402
 from training.faces import Batch, LabelledFaces  # noqa: E402
 from training.network import ARCHITECTURES, HEADS, FaceNetwork, cost  # noqa: E402
+from training.runs import Run  # noqa: E402
 
 from .caches import SIZE, face_cache, striped, write_cache  # noqa: E402
 
@@ -278,6 +279,13 @@ def test_a_run_is_not_continued_with_other_settings_or_data(faces: Path, tmp_pat
     other = face_cache(tmp_path / "other" / "striped", count=91)
     with pytest.raises(ValueError, match=r"other settings \(data\)"):
         face.train([other], tmp_path / "run", SETTINGS)
+
+
+def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", SETTINGS, {}), pytest.raises(ValueError, match="another process"):
+        Run(tmp_path / "run", SETTINGS, {})
+    with Run(tmp_path / "run", SETTINGS, {}):
+        pass
 
 
 def test_the_transfer_fits_the_heads_first_and_then_everything(faces: Path, tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ what was made of what. Nothing in it is a pickle.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,3 +179,20 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def locked(folder: Path) -> IO[bytes]:
+    """Hold a folder until the file that is returned is closed, or the process ends in any way.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    file = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ValueError(
+            f"{folder}: another process works on it; wait for it, or name another folder"
+        ) from error
+    return file

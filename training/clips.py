@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def load_clips(folder: Path, network: Path) -> Clips:
     if not kept.is_file():
         print(f"{folder}: embedding {len(cache.faces)} faces by {network}", flush=True)
         partial = kept.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, **_embed(cache, opened.open()))
+        np.savez(partial, **_embed(cache, opened.open()))
         partial.replace(kept)
     with np.load(kept, allow_pickle=False) as file:
         columns = {name: file[name] for name in file.files}
@@ -163,10 +163,10 @@ def open_network(network: Path) -> Network:
     )
 
 
-def _embed(cache: Cache, score: Scorer) -> dict[str, NDArray[np.generic]]:
+def _embed(cache: Cache, score: Scorer) -> dict[str, Any]:
     """Columns of ``Clips``: the product's own selection over the scores of all frames."""
     count = len(cache.samples)
-    columns = {
+    columns: dict[str, Any] = {
         "embeddings": np.zeros((count, CHUNKS, EMBEDDING), np.float32),
         "valence_arousal": np.zeros((count, CHUNKS, 2), np.float32),
         "chosen": np.zeros((count, CHUNKS), np.bool_),

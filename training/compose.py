@@ -63,7 +63,7 @@ class Composition:
         face_weight: of the visual scores in the fusion.
     """
 
-    heads: dict[str, Floats]
+    heads: dict[str, Any]
     voice: voice.AnyVoice
     face_temperature: float
     voice_temperature: float
@@ -137,7 +137,7 @@ def _likeliest(
     return float(max(TEMPERATURES.tolist(), key=likelihood))
 
 
-def _arrays(heads: list[temporal.PooledHeads]) -> dict[str, Floats]:
+def _arrays(heads: list[temporal.PooledHeads]) -> dict[str, Any]:
     """All heads as one ensemble; plain averaging is a frame weight of zero."""
     parts: dict[str, list[Any]] = {}
     for one in heads:
@@ -158,7 +158,7 @@ def _arrays(heads: list[temporal.PooledHeads]) -> dict[str, Floats]:
 
 def save(composition: Composition, run: Path) -> None:
     """Write ``heads.npz``, ``voice.pt`` and ``composition.json``; the last one comes last."""
-    np.savez(run / "heads.npz", allow_pickle=False, **composition.heads)
+    np.savez(run / "heads.npz", **composition.heads)
     voice.save_voice(run / "voice.pt", composition.voice)
     numbers = {
         "face_temperature": composition.face_temperature,
@@ -209,17 +209,18 @@ def main() -> None:
     try:
         clips = load_clips(args.clips, args.network)
         first = voice.load_voices([args.pretrain]) if args.pretrain is not None else None
-        Run(args.out, settings, {"data": clips.inputs})
-        composition, scores = compose(clips, first, settings)
+        inputs = {"data": clips.inputs, "first_corpus": None if first is None else first.sha256}
+        with Run(args.out, settings, inputs):
+            composition, scores = compose(clips, first, settings)
+            save(composition, args.out)
+            report: dict[str, Any] = json.loads((args.out / "composition.json").read_text())
+            for part in ("valid", "test"):
+                rows = (clips.samples.split == part) & (clips.samples.label >= 0)
+                if rows.any():
+                    report[part] = figures(scores[rows], clips.samples.label[rows])
+            (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    save(composition, args.out)
-    report: dict[str, Any] = json.loads((args.out / "composition.json").read_text())
-    for part in ("valid", "test"):
-        rows = (clips.samples.split == part) & (clips.samples.label >= 0)
-        if rows.any():
-            report[part] = figures(scores[rows], clips.samples.label[rows])
-    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 

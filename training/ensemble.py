@@ -122,7 +122,7 @@ def train(
         first_corpus: what "tuned" learns first.
 
     Raises:
-        ValueError: an unknown kind; "tuned" without a corpus to learn first.
+        ValueError: an unknown kind; "tuned" without a corpus to learn first; nothing to learn from.
     """
     begun_s = time.perf_counter()
     everything = np.arange(len(clips))
@@ -137,6 +137,8 @@ def train(
     if kind == "tuned" and first_corpus is None:
         raise ValueError("tuned: there is no corpus to pre-train on; give one, or use 'mlp'")
     heard = voices_of(clips, rows)
+    if not len(heard.label):
+        raise ValueError(f"{clips.name}: no clip with a label and a voice to learn from")
     models: list[voice.AnyVoice] = []
     for number in range(count):
         own = settings.with_seed(settings.mlp.seed * 1_000 + number)

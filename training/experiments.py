@@ -7,11 +7,9 @@ is written when it is done, so that a run which was killed goes on with the next
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +19,9 @@ from numpy.typing import NDArray
 from occam_sdk.labels import LABELS
 
 from . import ensemble, voice
-from .cache import write_whole
 from .clips import Clips
 from .metrics import folds_by_subject
-from .runs import environment
+from .runs import Run
 
 Floats = NDArray[np.float32]
 WAYS: Final = ("train", "both", "folds")
@@ -43,6 +40,13 @@ class Settings:
     seeds: int = 10
     ensemble: int = 50
     folds: int = 5
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.ensemble < 1 or self.folds < 0 or self.folds == 1:
+            raise ValueError(
+                "expected 1 seed and a 1-head ensemble at least, and 2 folds or more, or 0 for none: "
+                f"got {self.seeds}, {self.ensemble} and {self.folds}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +75,34 @@ def run(clips: Clips, first_corpus: voice.Voices | None, settings: Settings, out
         out: gets a file for each seed.
 
     Raises:
-        ValueError: there is no Train or Valid part, or ``out`` holds what was made of other data or in
-            another way.
+        ValueError: no labelled clip of Train or of Valid, none with a face or a voice, too few subjects
+            for the folds, or ``out`` holds what was made of other data or in another way.
     """
-    if not {"train", "valid"} <= set(clips.samples.split.tolist()):
-        raise ValueError(f"{clips.name}: needs clips of Train and of Valid to learn and to choose")
+    if not {"train", "valid"} <= set(clips.samples.split[clips.samples.label >= 0].tolist()):
+        raise ValueError(
+            f"{clips.name}: needs labelled clips of Train and of Valid to learn and to choose"
+        )
+    if not clips.chosen.any() and not clips.samples.voices.any():
+        raise ValueError(f"{clips.name}: no clip shows a face or has a voice")
     members = ensemble.Settings()
     counts = _counts(clips, first_corpus, settings)
-    plan = {
-        **clips.inputs, "first_corpus": _hash(first_corpus), "members": asdict(members),
-        "counts": counts, "folds": settings.folds,
-    }  # fmt: skip
-    _begin(out, plan)
-    files = []
-    for seed in range(settings.seeds):
-        path = out / f"seed-{seed:03d}.npz"
-        files.append(path)
-        if path.is_file():
-            continue
-        begun_s = time.perf_counter()
-        partial = path.with_suffix(".partial.npz")
-        of_seed = _seed(clips, first_corpus, counts, settings, members.with_seed(seed))
-        np.savez(partial, allow_pickle=False, **of_seed)
-        partial.replace(path)
-        print(f"seed {seed}: {time.perf_counter() - begun_s:.0f} s", flush=True)
+    inputs = {
+        "data": clips.inputs,
+        "first_corpus": None if first_corpus is None else first_corpus.sha256,
+        "counts": counts,
+        "folds": settings.folds,
+    }
+    files = [out / f"seed-{seed:03d}.npz" for seed in range(settings.seeds)]
+    with Run(out, members, inputs):
+        for seed, path in enumerate(files):
+            if path.is_file():
+                continue
+            begun_s = time.perf_counter()
+            partial = path.with_suffix(".partial.npz")
+            of_seed = _seed(clips, first_corpus, counts, settings, members.with_seed(seed))
+            np.savez(partial, **of_seed)
+            partial.replace(path)
+            print(f"seed {seed}: {time.perf_counter() - begun_s:.0f} s", flush=True)
     return _loaded(files)
 
 
@@ -134,12 +142,12 @@ def _seed(
     counts: Mapping[str, Mapping[str, int]],
     settings: Settings,
     members: ensemble.Settings,
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Any]:
     split = clips.samples.split
     train = np.flatnonzero(split == "train")
     both = np.flatnonzero((split == "train") | (split == "valid"))
     both = both[clips.samples.label[both] >= 0]
-    columns: dict[str, NDArray[Any]] = {}
+    columns: dict[str, Any] = {}
     for way, rows in (("train", train), ("both", both)):
         for kind, count in counts[way].items():
             trained = ensemble.train(clips, rows, kind, count, members, first_corpus)
@@ -173,20 +181,3 @@ def _loaded(files: Sequence[Path]) -> Results:
         scores[key] = np.stack([one[f"{name}/scores"] for one in seeds])
         seconds[key] = float(np.mean([one[f"{name}/seconds"] for one in seeds]))
     return Results(scores, seconds, sorted({kind for _, kind in keys}))
-
-
-def _begin(out: Path, plan: dict[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    known, asked = out / "settings.json", json.loads(json.dumps(plan))
-    if known.is_file() and json.loads(known.read_text()) != asked:
-        raise ValueError(
-            f"{out}: holds figures of other clips, another network or other settings ({known}); "
-            "name another folder or remove it"
-        )
-    write_whole(known, json.dumps(asked, indent=1) + "\n")
-    with (out / "starts.jsonl").open("a") as file:
-        file.write(json.dumps(environment()) + "\n")
-
-
-def _hash(voices: voice.Voices | None) -> str | None:
-    return None if voices is None else hashlib.sha256(voices.features.tobytes()).hexdigest()

@@ -26,12 +26,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed
 
 from .cache import write_whole
 from .faces import LabelledFaces, Statistics
-from .fit import Phase, Settings, State, Trainer, phases, this_team
+from .fit import Phase, Settings, State, Team, Trainer, phases, this_team
 from .judge import evaluate, load_network, load_statistics
 from .network import ARCHITECTURES, FaceNetwork
 from .runs import Run, add_settings, settings_of
@@ -72,10 +74,26 @@ def train(
             f"{settings.batch}; prepare more, or lower --batch"
         )
     inputs = {"data": data.inputs, "start": None if start is None else _started(start)}
-    run = Run(run_folder, settings, inputs, writes=team.rank == 0)
+    with Run(run_folder, settings, inputs, writes=team.rank == 0) as run:
+        _train(run, data, rows, valid, settings, start, team)
+    if team.size > 1:
+        distributed.barrier()
+    return load_network(run_folder)
+
+
+def _train(
+    run: Run,
+    data: LabelledFaces,
+    rows: NDArray[np.int64],
+    valid: NDArray[np.int64],
+    settings: Settings,
+    start: Path | None,
+    team: Team,
+) -> None:
+    """All epochs of all phases, from where the run was."""
     measured = data.statistics() if start is None else _as_started(data.statistics(), start)
     if run.writes:
-        write_whole(run_folder / "statistics.json", json.dumps(asdict(measured), indent=1) + "\n")
+        write_whole(run.folder / "statistics.json", json.dumps(asdict(measured), indent=1) + "\n")
 
     torch.manual_seed(settings.seed)
     network = FaceNetwork(settings.architecture, dropout=settings.dropout)
@@ -108,10 +126,6 @@ def train(
                 stop += _patience_ended(best, epoch + 1, phase, settings)
             if team.summed(stop) > 0:
                 break
-    run.close()
-    if team.size > 1:
-        distributed.barrier()
-    return load_network(run_folder)
 
 
 def _patience_ended(best: State, epoch: int, phase: Phase, settings: Settings) -> bool:

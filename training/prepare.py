@@ -29,7 +29,7 @@ import numpy as np
 
 from occam_sdk.labels import FERPLUS_LABELS
 
-from .cache import REPORT, load_cache, sha256_of, write_whole
+from .cache import REPORT, load_cache, locked, sha256_of, write_whole
 from .observe import Observer, Seen, Settings
 from .readers import READERS, summary
 from .samples import Corpus, LeftOut, Media, Sample
@@ -57,8 +57,15 @@ def prepare(corpus: Corpus, out: Path, settings: Settings, workers: int | None =
         workers: processes; by default one for each core.
 
     Raises:
-        ValueError: the folder holds other samples or settings; or no sample could be used.
+        ValueError: the folder holds other samples or settings, or another process works on it; or no
+            sample could be used.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        _prepare(corpus, out, settings, workers)
+
+
+def _prepare(corpus: Corpus, out: Path, settings: Settings, workers: int | None) -> None:
     plan = _plan(corpus, settings)
     if not _begin(out, plan):
         print(f"{out}: is there already")
@@ -90,7 +97,6 @@ def _plan(corpus: Corpus, settings: Settings) -> dict[str, Any]:
 
 def _begin(out: Path, plan: dict[str, Any]) -> bool:
     """Make the folder, or see that it is this plan's; False if all is done."""
-    (out / "parts").parent.mkdir(parents=True, exist_ok=True)
     known = out / "plan.json"
     as_json = json.loads(json.dumps(plan))
     if known.is_file() and json.loads(known.read_text()) != as_json:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from .cache import write_whole
+from .cache import locked, write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,7 +28,7 @@ S = TypeVar("S", bound="DataclassInstance")
 
 
 class Run:
-    """The folder of one run; begun, or gone on with.
+    """The folder of one run; begun, or gone on with. A context: nobody else may write meanwhile.
 
     Args:
         folder: is made if need be.
@@ -37,7 +37,7 @@ class Run:
         writes: False in all processes but the first: they read the folder and leave it alone.
 
     Raises:
-        ValueError: the folder holds a run with other settings or inputs.
+        ValueError: the folder holds a run with other settings or inputs, or one that is going on.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Run:
             )
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = locked(folder)
             write_whole(known, json.dumps(asked, indent=1) + "\n")
             with (folder / "starts.jsonl").open("a") as file:
                 file.write(json.dumps(environment()) + "\n")
@@ -112,10 +113,15 @@ class Run:
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=epoch)
         return self._board
 
-    def close(self) -> None:
-        """Finish the curves."""
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish the curves and let go of the folder."""
         if self._board is not None:
             self._board.close()
+        if self.writes:
+            self._lock.close()
 
 
 def environment() -> dict[str, Any]:

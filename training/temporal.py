@@ -75,9 +75,10 @@ class PooledHeads(nn.Module):
             share = chosen / chosen.sum(1, keepdim=True)
             pooled = self.dropout(torch.bmm(share[:, None], embeddings)[:, 0])
             return self._classified(pooled).transpose(0, 1)
-        gain = torch.sigmoid(valence_arousal @ self.frame_weight.T + self.frame_bias)
-        weight = gain * chosen[..., None]
-        share = weight / weight.sum(1, keepdim=True)  # (N, n, k)
+        gain = valence_arousal @ self.frame_weight.T + self.frame_bias  # (N, n, k)
+        # The sigmoids over their sum, also where each of them is too small for a float.
+        weight = functional.logsigmoid(gain).masked_fill(~chosen[..., None], -torch.inf)
+        share = torch.softmax(weight, 1)
         # The classifiers are linear: weighing their answers to each frame is the same as weighing the
         # frames, and k * 7 numbers a frame are fewer than k embeddings.
         dropped = embeddings * self.dropout(torch.ones_like(embeddings[:, :1]))

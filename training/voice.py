@@ -12,6 +12,7 @@ With ``--pretrain`` the perceptron learns that corpus first and is then fine-tun
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ from . import forest
 from .cache import joined, load_cache
 from .forest import ForestNetwork
 from .metrics import accuracy, recalls
+from .runs import Run
 
 LIMIT: Final = 3.0  # standardised features are cut there: one outlier must not decide
 SMALLEST_STD: Final = 1e-9  # a feature that never changes is left as it is
@@ -68,6 +70,14 @@ class Voices:
     label: NDArray[np.int64]
     corpus: NDArray[np.str_]
     speaker: NDArray[np.str_]
+
+    @property
+    def sha256(self) -> str:
+        """Of all that is in it."""
+        digest = hashlib.sha256(self.features.tobytes())
+        for column in (self.label, self.corpus, self.speaker):
+            digest.update(column.tobytes())
+        return digest.hexdigest()
 
     def __getitem__(self, mask: Mask) -> Voices:
         return Voices(self.features[mask], self.label[mask], self.corpus[mask], self.speaker[mask])
@@ -317,21 +327,27 @@ def main() -> None:
     )
     parser.add_argument("--pretrain", metavar="CORPUS", help="learn it first, then the others")
     args = parser.parse_args()
-    voices, recipe = load_voices(args.voices), Recipe(args.model, args.pretrain)
+    try:
+        voices, recipe = load_voices(args.voices), Recipe(args.model, args.pretrain)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     corpora = np.unique(voices.corpus).tolist()
     if args.pretrain not in (None, *corpora):
         parser.error(f"--pretrain: expected one of {', '.join(corpora)}, got {args.pretrain!r}")
     if args.pretrain is not None and args.model == "forest":
         parser.error("--pretrain: a forest cannot be fine-tuned; use --model mlp or mlp+forest")
-    args.out.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"recipe": asdict(recipe)}
-    for corpus in corpora:
-        label = voices.label[voices.corpus == corpus]
-        report[corpus] = figures(label, cross_validate(voices, corpus, recipe))
-    if len(corpora) > 1:
-        report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
-    save_voice(args.out / "voice.pt", recipe(voices), recipe)
-    (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    try:
+        with Run(args.out, recipe, {"data": voices.sha256}):
+            report: dict[str, Any] = {"recipe": asdict(recipe)}
+            for corpus in corpora:
+                label = voices.label[voices.corpus == corpus]
+                report[corpus] = figures(label, cross_validate(voices, corpus, recipe))
+            if len(corpora) > 1:
+                report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
+            save_voice(args.out / "voice.pt", recipe(voices), recipe)
+            (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    except ValueError as error:
+        parser.error(str(error))
     print(json.dumps(report, indent=1))
 
 
