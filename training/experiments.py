@@ -121,6 +121,8 @@ def _counts(
             "mlp": 1, "tuned": 1, "forest": 1,
         },
     }  # fmt: skip
+    if first_corpus is None:
+        counts["both"]["mlp"] = 2
     if not settings.folds:
         del counts["folds"]
     absent: set[str] = set()

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,28 +22,17 @@ from occam_sdk.bundle import DEFAULT_BUNDLE
 from occam_sdk.labels import LABELS
 
 from . import experiments, paper
+from .board import TABLE4, Board, data_of, weighted
 from .cache import Cache, load_cache
 from .clips import BATCH, Clips, Network, check_size, load_clips, open_network
-from .ensemble import AUDIO, VISUAL, Mix, fuse, guesses, weight_of
-from .metrics import (
-    accuracy,
-    bootstrap,
-    mcnemar,
-    recalls,
-    spread,
-    weighted_accuracy,
-    wilson,
-)
+from .ensemble import guesses
+from .findings import findings
+from .metrics import accuracy, wilson
 from .network import ARCHITECTURES, cost
 from .report import Curve, Judged, Row, Table, as_html, as_text, paper_table
 from .runs import add_settings, commit, settings_of
 from .voice import load_voices
 
-DATA: Final = {
-    "afew": "AFEW",
-    "standin": "an AFEW-like stand-in (FER+ faces, RAVDESS voices): not AFEW",
-}
-KINDS: Final = (*VISUAL, *AUDIO)
 TABLE3: Final = {
     "no feat. aggregation": "frames",
     "av. pool. (1)": "average",
@@ -62,97 +50,6 @@ TABLE3: Final = {
 """Rows of Table 3 and what is run for each; the paper lacks one of them."""
 
 
-@dataclass(frozen=True)
-class Submission:
-    """A row of Table 4: the models of either modality, and the weight of the visual one."""
-
-    visual: str
-    audio: str
-    weight: str = "learned"
-    way: str = "train"
-
-
-TABLE4: Final = {
-    "1": Submission("average", "tuned"),
-    "2": Submission("average", "forest + tuned", weight="mean"),
-    "3": Submission("average*2 + weighted*2", "forest + tuned"),
-    "4": Submission("weighted*2", "tuned*2"),
-    "5": Submission("average*2 + weighted*2", "tuned*2"),
-    "6": Submission("average*50", "tuned*2"),
-    "7": Submission("average*4", "tuned", way="both"),
-}
-"""Rows of Table 4. The paper names the weights of its first two submissions only."""
-
-
-class Board:
-    """Figures of any ensemble on a part of the clips, for every seed."""
-
-    def __init__(self, clips: Clips, results: experiments.Results) -> None:
-        self.clips, self.results = clips, results
-        label, split = clips.samples.label, clips.samples.split
-        self.rows = {
-            "valid": np.flatnonzero((split == "valid") & (label >= 0)),
-            "test": np.flatnonzero((split == "test") & (label >= 0)),
-            "folds": np.flatnonzero(((split == "train") | (split == "valid")) & (label >= 0)),
-        }
-        known = label[(split == "train") & (label >= 0)]
-        self._otherwise = int(np.bincount(known, minlength=len(LABELS)).argmax())
-
-    def has(self, text: str, way: str = "train") -> bool:
-        """Whether all members that an ensemble needs were trained in this way."""
-        scores = self.results.scores
-        return all(
-            (way, kind) in scores and count <= scores[way, kind].shape[1]
-            for kind, count in Mix.parse(text, KINDS).needed().items()
-        )
-
-    def scores(self, text: str, way: str = "train") -> NDArray[np.float32]:
-        """(S, N, 7) of an ensemble of one modality."""
-        mix = Mix.parse(text, KINDS)
-        kinds = mix.needed()
-        seeds = len(next(iter(self.results.scores.values())))
-        return np.stack(
-            [mix.scores({k: self.results.scores[way, k][s] for k in kinds}) for s in range(seeds)]
-        )
-
-    def fused(self, row: Submission) -> tuple[NDArray[np.float32], list[float]]:
-        """(S, N, 7) of a submission, and its visual weight for each seed, learned on Valid.
-
-        One that has learnt from Valid takes the weight of the same models without: there is nothing
-        left to choose on.
-        """
-        valid, label = self.rows["valid"], self.clips.samples.label
-        weights = [
-            weight_of(row.weight, face[valid], voice[valid], label[valid])
-            for face, voice in zip(self.scores(row.visual), self.scores(row.audio), strict=True)
-        ]
-        both = zip(
-            self.scores(row.visual, row.way), self.scores(row.audio, row.way), weights, strict=True
-        )
-        return np.stack([fuse(face, voice, weight) for face, voice, weight in both]), weights
-
-    def guesses(self, scores: NDArray[np.float32], part: str) -> NDArray[np.int64]:
-        """(S, M) classes of the clips of a part."""
-        return guesses(scores[:, self.rows[part]], self._otherwise)
-
-    def figure(self, scores: NDArray[np.float32], part: str, figure: Callable[..., float]) -> str:
-        """Mean and std over seeds of a figure of labels and guesses, or "–" without such clips."""
-        if not len(self.rows[part]):
-            return "–"
-        label = self.clips.samples.label[self.rows[part]]
-        return str(spread([figure(label, guess) for guess in self.guesses(scores, part)]))
-
-    def judged(self, name: str, scores: NDArray[np.float32], part: str) -> Judged:
-        """For a confusion matrix."""
-        label = self.clips.samples.label[self.rows[part]]
-        return Judged(name, f"{part} of {_data(self.clips)}", label, self.guesses(scores, part))
-
-
-def weighted(label: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
-    """Accuracy as it would be with the class counts of AFEW's test set [2.5]."""
-    return weighted_accuracy(recalls(label, guess, len(LABELS)), paper.TABLE1["test"])
-
-
 def table1(clips: Clips) -> Table:
     """How many clips there are."""
     label, split = clips.samples.label, clips.samples.split
@@ -164,7 +61,7 @@ def table1(clips: Clips) -> Table:
     faceless = int((~clips.chosen.any(1)).sum())
     mute = int((clips.samples.voices == 0).sum())
     note = f"Of {len(clips)} clips here, {faceless} show no face and {mute} have no voice."
-    return paper_table(1, _data(clips), counts, [note])
+    return paper_table(1, data_of(clips), counts, [note])
 
 
 def table2(clips: Clips | None, faces: Sequence[Path], network: Path) -> Table:
@@ -235,7 +132,7 @@ def table3(board: Board) -> Table:
         notes.append(
             "no feat. aggregation learns nothing here, so that it has no spread over seeds."
         )
-    return paper_table(3, _data(board.clips), ours, notes)
+    return paper_table(3, data_of(board.clips), ours, notes)
 
 
 def table3_more(board: Board) -> Table:
@@ -254,18 +151,18 @@ def table3_more(board: Board) -> Table:
             ]
         else:
             cells += ["–", "–"]
-        kinds = Mix.parse(mix, KINDS).needed()
-        alone = len(kinds) == 1 and (mix.endswith("*50") or mix in ("lstm", *AUDIO))
-        seconds = sum(board.results.seconds["train", kind] for kind in kinds)
-        trained = sum(board.results.scores["train", kind].shape[1] for kind in kinds)
-        cells.append(f"{seconds:.1f} for {trained}" if alone else "")
         rows.append(Row(name, (), tuple(cells)))
+    seconds = ", ".join(
+        f"{kind} {board.results.seconds['train', kind]:.1f} for {scores.shape[1]}"
+        for (way, kind), scores in board.results.scores.items()
+        if way == "train" and kind != "frames"
+    )
     return Table(
         None, "The models of Table 3 on Test, and by cross-validation over Train and Valid.",
-        _data(board.clips), ("Test", "CV", "CV Weig.", "seconds to train"), tuple(rows),
+        data_of(board.clips), ("Test", "CV", "CV Weig."), tuple(rows),
         (
             "CV: cross-validation with no subject in two folds; each seed has folds of its own.",
-            "Seconds are of one seed, of all its members together, on a machine that did other things too.",
+            f"Seconds to train, mean over seeds, while the machine may have done other things: {seconds}.",
         ),
     )  # fmt: skip
 
@@ -274,94 +171,18 @@ def table4(board: Board) -> Table:
     """Both modalities fused."""
     ours, notes = {}, [_seeds_note(board), _interval_note(board, "test")]
     for number, row in TABLE4.items():
-        if not _can_fuse(board, row):
+        if not board.can_fuse(row):
             continue
         scores, weights = board.fused(row)
         ours[number] = (
             board.figure(scores, "valid", weighted), board.figure(scores, "test", accuracy),
         )  # fmt: skip
+        audio = board.with_what_there_is(row).audio
         notes.append(
-            f"{number}: visual {row.visual}, audio {row.audio}, weight of the visual part "
-            f"{row.weight}: {np.mean(weights):.2f}"
+            f"{number}: visual {row.visual}, audio {audio}, weight of the visual part {row.weight}: "
+            f"{np.mean(weights):.2f}"
         )
-    return paper_table(4, _data(board.clips), ours, notes)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that the paper says: of two models the first is better, by how many points there."""
-
-    says: str
-    better: str
-    worse: str
-    paper: str
-    equal: bool = False
-
-
-FINDINGS: Final = (
-    Finding("aggregating features helps", "average", "frames", "+0.3"),
-    Finding("weighted and plain average are level", "weighted", "average", "+0.5", equal=True),
-    Finding("average is better than the LSTM", "average", "lstm", "+0.2"),
-    Finding("4 heads are better than 1", "average*4", "average", "+0.7"),
-    Finding("50 heads are better than 1", "average*50", "average", "+2.5"),
-    Finding("pre-training the MLP helps", "tuned", "mlp", "+1.5"),
-    Finding("the forest is better than the MLP", "forest", "tuned", "+3.8"),
-    Finding("the face says more than the voice", "average", "tuned", "+14.7"),
-    Finding("both are better than the face", "@1", "average", "+3"),
-    Finding("both are better than the voice", "@1", "tuned", ""),
-    Finding("more models fuse better (3 against 1)", "@3", "@1", "+3.4"),
-    Finding("learning from Valid too does not help (3)", "@3 both", "@3", "-0.1", equal=True),
-)
-
-
-def findings(board: Board, part: str) -> Table:
-    """What of the paper's findings holds: differences over clips, with their interval."""
-    rows = []
-    for finding in FINDINGS:
-        pair = [_scores_of(board, name) for name in (finding.better, finding.worse)]
-        if any(scores is None for scores in pair):
-            continue
-        label = board.clips.samples.label[board.rows[part]]
-        right = [board.guesses(scores, part) == label for scores in pair if scores is not None]
-        gain = right[0].mean(0) - right[1].mean(0)
-        subject = board.clips.samples.subject[board.rows[part]].tolist()
-        low, high = bootstrap(lambda some: float(some.mean()), gain, subject=subject)
-        paired = mcnemar(right[0][0], right[1][0])
-        cells = (
-            finding.paper, f"{100 * gain.mean():+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}",
-            f"{paired.p:.3f}", _verdict(low, high, equal=finding.equal),
-        )  # fmt: skip
-        rows.append(Row(finding.says, (), cells))
-    notes = (
-        "Points of accuracy, mean over seeds, with the 95 % percentile bootstrap over subjects. p: exact "
-        "McNemar test of the first seed's two models on the same clips.",
-        "The paper's differences are of Valid (Table 3) and Test (Table 4) of AFEW.",
-    )
-    return Table(
-        None, f"The paper's findings, on the {part} part.", _data(board.clips),
-        ("paper", "here", "95 %", "p", "here it"), tuple(rows), notes, "Finding",
-    )  # fmt: skip
-
-
-def _verdict(low: float, high: float, *, equal: bool) -> str:
-    if low <= 0 <= high:
-        return "holds" if equal else "is not decided"
-    if equal:
-        return "does not hold"
-    return "holds" if low > 0 else "is the other way"
-
-
-def _scores_of(board: Board, name: str) -> NDArray[np.float32] | None:
-    """Of an ensemble, or of a submission "@3"; None if its members were not trained."""
-    if name.startswith("@"):
-        row = TABLE4[name[1]]
-        row = replace(row, way=name[3:] or row.way)
-        return board.fused(row)[0] if _can_fuse(board, row) else None
-    return board.scores(name) if board.has(name) else None
-
-
-def _can_fuse(board: Board, row: Submission) -> bool:
-    return all(board.has(mix, way) for mix in (row.visual, row.audio) for way in ("train", row.way))
+    return paper_table(4, data_of(board.clips), ours, notes)
 
 
 def ensemble_curve(board: Board, part: str = "valid") -> Curve:
@@ -378,7 +199,7 @@ def ensemble_curve(board: Board, part: str = "valid") -> Curve:
         return found
 
     return Curve(
-        "Ensembles of heads", f"{part} of {_data(board.clips)}", "heads", "accuracy, %",
+        "Ensembles of heads", f"{part} of {data_of(board.clips)}", "heads", "accuracy, %",
         {"average": points("average"), "weighted": points("weighted")},
     )  # fmt: skip
 
@@ -409,10 +230,6 @@ def learning_curves(run: Path) -> list[Curve]:
             {k: v for k, v in series.items() if v},
         ),
     ]
-
-
-def _data(clips: Clips) -> str:
-    return DATA.get(clips.name, clips.name)
 
 
 def _seeds_note(board: Board) -> str:
@@ -491,7 +308,7 @@ def _all(args: argparse.Namespace) -> tuple[list[Table], list[Judged], list[Curv
             for mix in ("average", "tuned", "mlp", "forest")
             if board.has(mix)
         ]
-        if _can_fuse(board, TABLE4["3"]):
+        if board.can_fuse(TABLE4["3"]):
             judged.append(board.judged("submission 3", board.fused(TABLE4["3"])[0], part))
         if "average" in board.results.kinds:
             curves.append(ensemble_curve(board))
