@@ -72,17 +72,25 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         about: JSON with name, trained_on and licences: what the makers of the models say of them.
 
     Raises:
-        ValueError: heads that were trained on another network than the one of the face run.
+        ValueError: heads that were trained on another network than the one of the face run, faces of
+            another size than it takes, or nothing to fit a temperature on.
     """
     measured, face = load_statistics(sources.face_run), load_network(sources.face_run)
     data = LabelledFaces(sources.faces)
+    if data.size != (size := face.architecture.size):
+        raise ValueError(
+            f"faces of {data.size} pixels, the network of {sources.face_run} takes {size}; "
+            f"prepare them with --size {size}"
+        )
     batch = data.batch(data.valid_rows())
     known = batch.label >= 0
+    if not known.any():
+        raise ValueError("no labelled face of Valid to fit the temperature on")
     label = batch.label[known].numpy()
     logits = predict(face, batch.faces[known], measured)["emotion"].numpy()
     shift = rare_class_shift(label, logits, np.array(measured.prior))
     face.emotion.bias.data += torch.from_numpy(shift)
-    temperature = fit_temperature(label, logits + shift)
+    temperature = round(fit_temperature(label, logits + shift), 4)
     heads: dict[str, Any] = {
         f"{name}_{part}": getattr(getattr(face, name), part).detach().numpy()
         for name in ("emotion", "valence_arousal")
@@ -104,8 +112,13 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     else:
         assert sources.voice_run is not None
         voice, fusion = load_voice(sources.voice_run / "voice.pt"), FUSION
-        recipe = load_recipe(sources.voice_run / "voice.pt")
-        voice_temperature = fit_temperature(*cross_corpus(load_voices(sources.voices), recipe))
+        recipe, heard = load_recipe(sources.voice_run / "voice.pt"), load_voices(sources.voices)
+        if len(np.unique(heard.corpus)) < 2:
+            raise ValueError(
+                "the voice's temperature is fitted on one corpus by what was learnt from the others: "
+                "give two corpora of voices or more"
+            )
+        voice_temperature = fit_temperature(*cross_corpus(heard, recipe))
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("detector.onnx", "LICENSE-CenterFace"):
@@ -129,7 +142,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
             "std": round(measured.std, 6),
             "template": report["template"],
             "chunks": CHUNKS,
-            "temperature": round(temperature, 4),
+            "temperature": temperature,
         },
         "voice": {
             "architecture": voice.architecture,
@@ -146,13 +159,14 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
 
 def _composed(folder: Path, face_run: Path) -> Composition:
     """A row of Table 4 from ``training.compose``, if its heads belong to this face run's network."""
+    composition = load_composition(folder)
     learnt_on = json.loads((folder / "settings.json").read_text())["data"]["network"]
     if learnt_on != open_network(face_run).key:
         raise ValueError(
             f"{folder}: its heads were trained on another network than {face_run}'s; "
             f"train them again with python -m training.compose --network {face_run}"
         )
-    return load_composition(folder)
+    return composition
 
 
 def rare_class_shift(
@@ -166,7 +180,7 @@ def rare_class_shift(
 
     def worth(tau: float) -> float:
         guess = (logits - tau * np.log(prior)).argmax(1)
-        return accuracy(label, guess) + float(recalls(label, guess, len(LABELS)).mean())
+        return accuracy(label, guess) + float(np.nanmean(recalls(label, guess, len(LABELS))))
 
     best = max(TAUS, key=worth)
     print(f"logit adjustment chosen on Valid: {best}")
@@ -190,6 +204,20 @@ def write_manifest(manifest: dict[str, Any], out: Path) -> None:
     )
 
 
+def add_metrics(measured: Path, out: Path) -> None:
+    """Put the figures of ``benchmarks.accuracy`` into the manifest of the bundle ``out``.
+
+    Raises:
+        ValueError: they were measured on another network.
+    """
+    manifest = json.loads((out / MANIFEST).read_text())
+    metrics = json.loads(measured.read_text())
+    if metrics.get("expression_sha256") != manifest["files"]["expression.onnx"]["sha256"]:
+        raise ValueError(f"{measured}: was measured on another expression.onnx; measure again")
+    manifest["metrics"] = metrics
+    write_manifest(manifest, out)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -209,12 +237,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.metrics is not None:
-        manifest = json.loads((args.out / MANIFEST).read_text())
-        metrics = json.loads(args.metrics.read_text())
-        if metrics["expression_sha256"] != manifest["files"]["expression.onnx"]["sha256"]:
-            parser.error(f"{args.metrics}: was measured on another expression.onnx; measure again")
-        manifest["metrics"] = metrics
-        write_manifest(manifest, args.out)
+        try:
+            add_metrics(args.metrics, args.out)
+        except (FileNotFoundError, ValueError) as error:
+            parser.error(str(error))
         return
     alone = args.voices and args.voice_run
     if not (args.faces and args.face_run) or bool(alone) == bool(args.composition):

@@ -97,7 +97,7 @@ def test_a_picture_that_is_broken_or_missing_is_named_and_counted(
     of_reader = (LeftOut("row 7", "unknown label 'x'"),)
     prepare(corpus(*samples, left_out=of_reader, lost={"calm": 3}), tmp_path / "out", Settings(), 1)
     cache = load_cache(tmp_path / "out")
-    assert cache.samples.path.tolist() == [str(good)]
+    assert cache.samples.path.tolist() == ["good.png"]
     assert cache.report["lost"] == {"calm": 3}
     rows = list(csv.DictReader((tmp_path / "out" / "left_out.csv").read_text().splitlines()))
     assert [row["what"] for row in rows] == ["row 7", str(broken), str(tmp_path / "missing.png")]
@@ -125,6 +125,18 @@ def test_a_folder_with_other_samples_or_settings_is_left_alone(
         prepare(corpus(sample), tmp_path / "out", Settings(size=96), 1)
     with pytest.raises(ValueError, match="other samples or settings"):
         prepare(corpus(Sample(sample.path, "train", label=2)), tmp_path / "out", Settings(), 1)
+
+
+def test_a_corpus_is_the_same_wherever_it_lies(tmp_path: Path, portrait: np.ndarray) -> None:
+    hashes = []
+    for place in ("here", "there/deeper"):
+        samples = [
+            Sample(write(tmp_path / place / name / "x.png", portrait), "train", label=1)
+            for name in ("a", "b")
+        ]
+        prepare(corpus(*samples), tmp_path / f"out-{place[:4]}", Settings(), 1)
+        hashes.append(load_cache(tmp_path / f"out-{place[:4]}").sha256)
+    assert hashes[0] == hashes[1]
 
 
 def test_twins_and_contradictions_are_found_by_pixels(tmp_path: Path, portrait: np.ndarray) -> None:

@@ -28,7 +28,8 @@ class Samples:
     """A column for each thing that is known of N samples; see ``training.samples.Sample``.
 
     Attributes:
-        corpus, path, split, subject: (N,) str; subject is "" where nobody knows.
+        corpus, path, split, subject: (N,) str; path is below the corpus's folder, subject is "" where
+            nobody knows.
         label: (N,) int64 over ``LABELS``, -1 where there is none.
         votes: (N, 8) float32 over ``FERPLUS_LABELS``, zeros where there are none.
         valence_arousal: (N, 2) float32, NaN where there is none.

@@ -44,12 +44,20 @@ class Settings:
         audio: sum of mlp, tuned (pre-trained), forest.
         weight: of the visual scores: "mean", "learned", or a number from 0 to 1.
         seed: of all that is random.
+
+    Raises:
+        ValueError: a mix that cannot be read or shipped, or no such weight.
     """
 
     visual: str = "average"
     audio: str = "mlp"
     weight: str = "learned"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        Mix.parse(self.visual, SHIPPED)
+        Mix.parse(self.audio, AUDIO)
+        ensemble.given_weight(self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +92,7 @@ def compose(
         The composition, and its fused scores (N, 7) of all clips.
 
     Raises:
-        ValueError: a mix that cannot be read or shipped, or a part without clips.
+        ValueError: nothing to learn from or to choose on, or "tuned" without ``first_corpus``.
     """
     visual, audio = Mix.parse(settings.visual, SHIPPED), Mix.parse(settings.audio, AUDIO)
     members = ensemble.Settings().with_seed(settings.seed)
@@ -205,8 +213,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     add_settings(parser, Settings)
     args = parser.parse_args()
-    settings = settings_of(args, Settings)
     try:
+        settings = settings_of(args, Settings)
+        if args.pretrain is None and "tuned" in Mix.parse(settings.audio, AUDIO).needed():
+            parser.error("'tuned' needs --pretrain: prepared voices that it learns first")
         clips = load_clips(args.clips, args.network)
         first = voice.load_voices([args.pretrain]) if args.pretrain is not None else None
         inputs = {"data": clips.inputs, "first_corpus": None if first is None else first.sha256}

@@ -191,18 +191,9 @@ def weight_of(asked: str, visual: Floats, audio: Floats, label: NDArray[np.int64
     Raises:
         ValueError: anything else.
     """
-    if asked == "mean":
-        return 0.5
-    if asked != "learned":
-        try:
-            weight = float(asked)
-        except ValueError:
-            weight = -1.0
-        if not 0 <= weight <= 1:
-            raise ValueError(
-                f"weight: expected 'mean', 'learned' or a number from 0 to 1, got {asked!r}"
-            )
-        return weight
+    known = given_weight(asked)
+    if known is not None:
+        return known
     both = ~np.isnan(visual).any(1) & ~np.isnan(audio).any(1) & (label >= 0)
     if not both.any():
         raise ValueError("weight: cannot be learned, no clip to choose on has a face and a voice")
@@ -212,6 +203,25 @@ def weight_of(asked: str, visual: Floats, audio: Floats, label: NDArray[np.int64
         return int(right.sum()), -abs(weight - 0.5)
 
     return float(max(WEIGHTS.tolist(), key=worth))
+
+
+def given_weight(asked: str) -> float | None:
+    """The weight that "mean" or a number from 0 to 1 stands for; None for "learned".
+
+    Raises:
+        ValueError: anything else.
+    """
+    if asked in ("mean", "learned"):
+        return 0.5 if asked == "mean" else None
+    try:
+        weight = float(asked)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight <= 1:
+        raise ValueError(
+            f"weight: expected 'mean', 'learned' or a number from 0 to 1, got {asked!r}"
+        )
+    return weight
 
 
 def guesses(scores: Floats, otherwise: int) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -82,10 +82,10 @@ def _prepare(corpus: Corpus, out: Path, settings: Settings, workers: int | None)
 
 def _plan(corpus: Corpus, settings: Settings) -> dict[str, Any]:
     """What decides the result; a folder is continued only with the same."""
-    listing = hashlib.sha256()
-    for sample in corpus.samples:
+    listing, names = hashlib.sha256(), _names(corpus)
+    for sample, name in zip(corpus.samples, names, strict=True):
         size = sample.path.stat().st_size if sample.path.is_file() else -1
-        listing.update(f"{sample} {size}\n".encode())
+        listing.update(f"{replace(sample, path=Path(name))} {size}\n".encode())
     return {
         "corpus": corpus.name,
         "media": corpus.media,
@@ -93,6 +93,12 @@ def _plan(corpus: Corpus, settings: Settings) -> dict[str, Any]:
         "listing_sha256": listing.hexdigest(),
         **asdict(settings),
     }
+
+
+def _names(corpus: Corpus) -> list[str]:
+    """Each sample's path below the folder that all are in: the same wherever the corpus lies."""
+    folder = os.path.commonpath([str(sample.path.parent) for sample in corpus.samples])
+    return [sample.path.relative_to(folder).as_posix() for sample in corpus.samples]
 
 
 def _begin(out: Path, plan: dict[str, Any]) -> bool:
@@ -183,17 +189,21 @@ def _stacked(seen: Sequence[Seen], settings: Settings) -> dict[str, Any]:
 def _assemble(corpus: Corpus, parts: Sequence[Part], out: Path, plan: dict[str, Any]) -> None:
     """One cache of all parts. The report comes last: with it the cache is complete."""
     used: list[Sample] = []
+    names: list[str] = []
+    all_names = _names(corpus)
     left_out = list(corpus.left_out)
     columns: dict[str, list[Any]] = {}
     for part in parts:
         with np.load(part.path, allow_pickle=False) as file:
-            for sample, broken in zip(
-                corpus.samples[part.first : part.last], file["broken"].tolist(), strict=True
+            own = slice(part.first, part.last)
+            for sample, name, broken in zip(
+                corpus.samples[own], all_names[own], file["broken"].tolist(), strict=True
             ):
                 if broken:
                     left_out.append(LeftOut(str(sample.path), broken))
                 else:
                     used.append(sample)
+                    names.append(name)
             for name in ("digest", "found", "face_count", "voice_count", "times_s", "voices"):
                 columns.setdefault(name, []).append(file[name])
     _write_left_out(out / "left_out.csv", left_out)
@@ -216,7 +226,7 @@ def _assemble(corpus: Corpus, parts: Sequence[Part], out: Path, plan: dict[str, 
     np.savez(
         out / "samples.npz",
         corpus=np.array([corpus.name] * len(used)),
-        path=np.array([str(sample.path) for sample in used]),
+        path=np.array(names),
         split=np.array([sample.split for sample in used]),
         subject=np.array([sample.subject or "" for sample in used]),
         label=np.array([-1 if s.label is None else s.label for s in used], np.int64),

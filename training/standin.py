@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 
 from occam_sdk.labels import FERPLUS_LABELS, LABELS
 
-from .cache import REPORT, Cache, load_cache, sha256_of, twins_across_splits, write_whole
+from .cache import (
+    REPORT,
+    Cache,
+    contradicting_twins,
+    load_cache,
+    sha256_of,
+    twins_across_splits,
+    write_whole,
+)
 from .paper import TABLE1
 from .runs import add_settings, settings_of
 
@@ -61,6 +69,14 @@ class Settings:
     test_subjects: int = 6
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("frames", "shot"):
+            least, most = getattr(self, f"{name}_least"), getattr(self, f"{name}_most")
+            if not 1 <= least <= most:
+                raise ValueError(
+                    f"{name}: expected 1 <= least <= most, got {least} and {most} frames"
+                )
+
 
 @dataclass(frozen=True, eq=False)
 class Persona:
@@ -75,8 +91,12 @@ def make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
     """Write the stand-in as a prepared corpus of clips into the folder ``out``.
 
     Raises:
-        ValueError: too few faces or voices of a class, or ``out`` holds something else.
+        ValueError: too few faces or voices of a class, a cache of something else, or ``out`` holds
+            other clips.
     """
+    for cache, media in ((faces, "face"), (voices, "voice")):
+        if cache.report["media"] != media:
+            raise ValueError(f"{cache.folder}: holds {cache.report['media']}s, not {media}s")
     plan = {
         "corpus": NAME, "media": "clip", "size": int(faces.report["size"]), **asdict(settings),
         "made_of": {cache.folder.name: cache.sha256 for cache in (faces, voices)},
@@ -141,11 +161,16 @@ def make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
 
 def _personas(faces: Cache, voices: Cache, rng: np.random.Generator) -> list[Persona]:
     """Every actor, with faces dealt out in turn: each face to one of them, and of each class."""
-    usable = (faces.samples.split == "valid") & ~twins_across_splits(faces.samples)
+    samples = faces.samples
+    usable = (samples.split == "valid") & ~twins_across_splits(samples)
+    # Of exact copies within Valid one is kept: dealt to two actors, it would be in two splits.
+    only = np.zeros(len(samples), np.bool_)
+    only[np.unique(samples.digest, return_index=True)[1]] = True
+    usable &= only & ~contradicting_twins(samples)
     actors = sorted(set(voices.samples.subject.tolist()))
     dealt: dict[str, list[NDArray[np.int64]]] = {actor: [] for actor in actors}
     for label, name in enumerate(LABELS):
-        rows = rng.permutation(np.flatnonzero(usable & (faces.samples.label == label)))
+        rows = rng.permutation(np.flatnonzero(usable & (samples.label == label)))
         if len(rows) < len(actors):
             raise ValueError(
                 f"{faces.folder}: {len(rows)} faces of {name} in its Valid part, "
