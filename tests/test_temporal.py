@@ -339,15 +339,15 @@ def test_the_regressor_learns_which_frames_to_trust() -> None:
     clips.embeddings[np.arange(count), aroused, wrong] -= 6
     clips.embeddings[np.arange(count), aroused, clips.samples.label] += 6
     settings = Settings(rate=0.05, epochs=30, dropout=0.2)
-    average, weighted = (trained(kind, clips, 1, settings) for kind in POOLED)
+    average, weighted = (trained(kind, clips, 4, settings) for kind in POOLED)
     plain, trusting = (
         right(temporal.scores_of(heads, clips, everyone(clips)), clips, "test")
         for heads in (average, weighted)
     )
     assert isinstance(weighted, PooledHeads)
-    assert weighted.frame_weight[0, 1] > 1
-    assert trusting > 0.9
-    assert plain < trusting - 0.1
+    assert (weighted.frame_weight[:, 1] > 1).all()
+    assert trusting > 0.7
+    assert plain < 0.4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ is written when it is done, so that a run which was killed goes on with the next
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +84,8 @@ def run(clips: Clips, first_corpus: voice.Voices | None, settings: Settings, out
         )
     if not clips.chosen.any() and not clips.samples.voices.any():
         raise ValueError(f"{clips.name}: no clip shows a face or has a voice")
+    if settings.folds:
+        _folds(clips, _labelled(clips), settings.folds, seed=0)  # or there are too few subjects
     members = ensemble.Settings()
     counts = _counts(clips, first_corpus, settings)
     inputs = {
@@ -145,10 +147,7 @@ def _seed(
     settings: Settings,
     members: ensemble.Settings,
 ) -> dict[str, Any]:
-    split = clips.samples.split
-    train = np.flatnonzero(split == "train")
-    both = np.flatnonzero((split == "train") | (split == "valid"))
-    both = both[clips.samples.label[both] >= 0]
+    train, both = np.flatnonzero(clips.samples.split == "train"), _labelled(clips)
     columns: dict[str, Any] = {}
     for way, rows in (("train", train), ("both", both)):
         for kind, count in counts[way].items():
@@ -158,17 +157,26 @@ def _seed(
     for kind, count in counts.get("folds", {}).items():
         judged = np.full((count, len(clips), len(LABELS)), np.nan, np.float32)
         seconds = 0.0
-        held_out = folds_by_subject(
-            clips.samples.subject[both].tolist(), clips.samples.label[both],
-            settings.folds, members.temporal.seed,
-        )  # fmt: skip
-        for held in held_out:
+        for held in _folds(clips, both, settings.folds, members.temporal.seed):
             trained = ensemble.train(clips, both[~held], kind, count, members, first_corpus)
             judged[:, both[held]] = trained.scores[:, both[held]]
             seconds += trained.seconds
         columns[f"folds/{kind}/scores"] = judged
         columns[f"folds/{kind}/seconds"] = np.array(seconds)
     return columns
+
+
+def _labelled(clips: Clips) -> NDArray[np.int64]:
+    """Rows of Train and Valid that have a label."""
+    part = (clips.samples.split == "train") | (clips.samples.split == "valid")
+    return np.flatnonzero(part & (clips.samples.label >= 0))
+
+
+def _folds(
+    clips: Clips, rows: NDArray[np.int64], count: int, seed: int
+) -> Iterator[NDArray[np.bool_]]:
+    subject, label = clips.samples.subject[rows].tolist(), clips.samples.label[rows]
+    return folds_by_subject(subject, label, count, seed)
 
 
 def _loaded(files: Sequence[Path]) -> Results:

@@ -67,10 +67,17 @@ class Table:
     @property
     def wide(self) -> bool:
         """Whether a row takes two lines, "paper" and "here", and not one with the two side by side."""
-        return len(self.columns) > WIDE
+        return len(self.columns) > WIDE and not self.own
+
+    @property
+    def own(self) -> bool:
+        """Whether the paper has none of these figures: its side is then left out."""
+        return not any(row.paper for row in self.rows)
 
     def lines(self, row: Row) -> list[tuple[str, ...]]:
         """The cells of a row without its name; what only the other has is left blank or out."""
+        if self.own:
+            return [row.ours]
         if self.wide:
             sides = zip(SIDES, (row.paper, row.ours), strict=True)
             return [(side, *cells) for side, cells in sides if cells]

@@ -79,7 +79,8 @@ def as_html(
 def _table_text(table: Table) -> list[str]:
     """Its lines: title, data, heads, a rule, rows, notes."""
     columns = table.columns
-    grid = [(table.head, "", *columns) if table.wide else (table.head, *SIDES * len(columns))]
+    heads = columns if table.own else ("", *columns) if table.wide else SIDES * len(columns)
+    grid = [(table.head, *heads)]
     for group, rows in groupby(table.rows, key=lambda row: row.group):
         if group:
             grid.append((group, *[""] * (len(grid[0]) - 1)))
@@ -88,7 +89,7 @@ def _table_text(table: Table) -> list[str]:
             grid.extend((("", name)[i == 0], *line) for i, line in enumerate(table.lines(row)))
     widths = [max(map(len, cells)) for cells in zip(*grid, strict=True)]
     over = []
-    for i in range(0 if table.wide else len(columns)):
+    for i in range(0 if table.wide or table.own else len(columns)):
         beside = len(GAP) + widths[2 * i + 2]
         widths[2 * i + 1] = max(widths[2 * i + 1], len(columns[i]) - beside)
         over.append(columns[i].rjust(widths[2 * i + 1] + beside))
@@ -115,10 +116,11 @@ def _table_text(table: Table) -> list[str]:
 
 
 def _table_html(table: Table) -> str:
-    if table.wide:
-        span = len(table.columns) + 2
+    if table.wide or table.own:
+        span = len(table.columns) + 1 + table.wide
         columns = "".join(f'<th scope="col">{_e(name)}</th>' for name in table.columns)
-        head = f'<tr><th scope="col">{_e(table.head)}</th><td></td>{columns}</tr>\n'
+        side = "<td></td>" if table.wide else ""
+        head = f'<tr><th scope="col">{_e(table.head)}</th>{side}{columns}</tr>\n'
         groups = ""
     else:
         span = 2 * len(table.columns) + 1
@@ -153,7 +155,8 @@ def _table_html(table: Table) -> str:
 def _row_html(table: Table, row: Row) -> str:
     lines = [tuple(map(_figure, line)) for line in table.lines(row)]
     if not table.wide:
-        sides = zip(SIDES * len(table.columns), lines[0], strict=True)
+        named = ("here",) if table.own else SIDES
+        sides = zip(named * len(table.columns), lines[0], strict=True)
         cells = "".join(f'<td class="{side}">{cell}</td>' for side, cell in sides)
         return f'<tr><th scope="row">{_e(row.name)}</th>{cells}</tr>\n'
     name = f'<th scope="row" rowspan="{len(lines)}">{_e(row.name)}</th>'

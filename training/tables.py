@@ -304,12 +304,12 @@ def _all(args: argparse.Namespace) -> tuple[list[Table], list[Judged], list[Curv
             tables.append(table4(board))
         tables.append(findings(board, part))
         judged += [
-            board.judged(mix, board.scores(mix), part)
-            for mix in ("average", "tuned", "mlp", "forest")
-            if board.has(mix)
+            board.judged(name, board.scores(TABLE3[name]), part)
+            for name in ("av. pool. (1)", "MLP", "MLP (pre-trained)", "Random Forest")
+            if board.has(TABLE3[name])
         ]
         if board.can_fuse(TABLE4["3"]):
-            judged.append(board.judged("submission 3", board.fused(TABLE4["3"])[0], part))
+            judged.append(board.judged("Submission 3", board.fused(TABLE4["3"])[0], part))
         if "average" in board.results.kinds:
             curves.append(ensemble_curve(board))
     return tables, judged, curves
@@ -317,7 +317,9 @@ def _all(args: argparse.Namespace) -> tuple[list[Table], list[Judged], list[Curv
 
 def _header(args: argparse.Namespace) -> dict[str, str]:
     """What was run, on top of the page."""
-    header = {"network": args.network.name, "commit": commit(), "seeds": str(args.seeds)}
+    opened = open_network(args.network)
+    network = f"{opened.architecture}, {opened.key[:16]}"
+    header = {"network": network, "commit": commit(), "seeds": str(args.seeds)}
     if args.clips is not None:
         header["clips"] = f"{args.clips.name}, {load_cache(args.clips).sha256[:16]}"
     return header
