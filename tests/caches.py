@@ -57,7 +57,7 @@ def striped(label: NDArray[np.int64], seed: int = 0) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     columns = np.arange(SIZE)
     pictures = [128 + 100 * np.sin(columns * (c + 1) / 3)[None].repeat(SIZE, 0) for c in label]
-    noisy = np.array(pictures) + rng.normal(0, 5, (len(label), SIZE, SIZE))
+    noisy = np.reshape(pictures, (-1, SIZE, SIZE)) + rng.normal(0, 5, (len(label), SIZE, SIZE))
     return np.asarray(noisy.clip(0, 255), np.uint8)
 
 

@@ -173,6 +173,17 @@ def test_what_cannot_be_trained_is_refused() -> None:
             ensemble.train(empty, rows, kind, 1, QUICK)
 
 
+def test_a_corpus_to_pretrain_on_that_has_sound_of_the_clips_is_refused() -> None:
+    """As RAVDESS has, of which the stand-in is made: what is judged would have been learnt from."""
+    clips = embedded_clips(28)
+    ensemble.check_apart(clips, None)
+    ensemble.check_apart(clips, first_corpus())
+    shared = dataclasses.replace(first_corpus(), features=first_corpus().features.copy())
+    shared.features[[3, 5]] = clips.voices[[20, 1]]
+    with pytest.raises(ValueError, match="made: 2 of its pieces of sound are in the corpus"):
+        ensemble.check_apart(clips, shared)
+
+
 # Voices of clips
 
 

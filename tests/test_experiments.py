@@ -266,6 +266,15 @@ def test_without_faces_and_voices_it_says_so(calls: list[Call], tmp_path: Path) 
         run(tmp_path, embedded_clips(frames=0, pieces=0))
 
 
+def test_a_corpus_to_pretrain_on_that_has_sound_of_the_clips_is_refused(
+    calls: list[Call], tmp_path: Path
+) -> None:
+    clips = embedded_clips()
+    with pytest.raises(ValueError, match="pre-train on another"):
+        experiments.run(clips, ensemble.voices_of(clips, np.arange(7)), FEW, tmp_path)
+    assert not calls
+
+
 def test_too_few_subjects_for_the_folds_are_named_before_anything_is_trained(
     calls: list[Call], tmp_path: Path
 ) -> None:

@@ -135,7 +135,8 @@ def open_network(network: Path) -> Network:
 
         manifest = json.loads((network / MANIFEST).read_text(encoding="utf-8"))
         name = str(manifest["face"].get("architecture", "unknown"))
-        key = hashlib.sha256(content).hexdigest()
+        used = [bundle.face.mean, bundle.face.std, bundle.face.temperature]
+        key = hashlib.sha256(content + json.dumps(used).encode()).hexdigest()
         return Network(key, bundle.face.input_size, name, of_bundle)
     if (network / "checkpoint.pt").is_file():
         import torch
@@ -144,7 +145,7 @@ def open_network(network: Path) -> Network:
 
         trained, measured = load_network(network), load_statistics(network)
         settings = json.loads((network / "settings.json").read_text())
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(json.dumps([measured.mean, measured.std]).encode())
         for tensor in trained.state_dict().values():
             digest.update(tensor.numpy().tobytes())
 

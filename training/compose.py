@@ -92,7 +92,8 @@ def compose(
         The composition, and its fused scores (N, 7) of all clips.
 
     Raises:
-        ValueError: nothing to learn from or to choose on, or "tuned" without ``first_corpus``.
+        ValueError: nothing to learn from or to choose on, "tuned" without ``first_corpus``, or sound of
+            the clips in it.
     """
     visual, audio = Mix.parse(settings.visual, SHIPPED), Mix.parse(settings.audio, AUDIO)
     members = ensemble.Settings().with_seed(settings.seed)
@@ -103,6 +104,7 @@ def compose(
     )
     if not len(train) or not len(valid):
         raise ValueError(f"{clips.name}: needs labelled clips of Train and of Valid")
+    ensemble.check_apart(clips, first_corpus)
     heads: list[temporal.PooledHeads] = []
     for kind, count in visual.needed().items():
         trained = temporal.train(clips, train, kind, count, members.temporal)  # type: ignore[arg-type]

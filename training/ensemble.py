@@ -154,6 +154,16 @@ def train(
     return Trained(models, scores, time.perf_counter() - begun_s)
 
 
+def check_apart(clips: Clips, first_corpus: voice.Voices | None) -> None:
+    """Raise ValueError if sound of the clips is in the corpus that is learnt first: it is judged later."""
+    known = set() if first_corpus is None else {row.tobytes() for row in first_corpus.features}
+    if shared := sum(row.tobytes() in known for row in clips.voices):
+        raise ValueError(
+            f"{clips.name}: {shared} of its pieces of sound are in the corpus to pre-train on as well; "
+            "pre-train on another"
+        )
+
+
 def voices_of(clips: Clips, rows: Rows) -> voice.Voices:
     """The pieces of sound of the clips ``rows`` that have a label, each an utterance."""
     rows = rows[clips.samples.label[rows] >= 0]

@@ -75,8 +75,9 @@ def run(clips: Clips, first_corpus: voice.Voices | None, settings: Settings, out
         out: gets a file for each seed.
 
     Raises:
-        ValueError: no labelled clip of Train or of Valid, none with a face or a voice, too few subjects
-            for the folds, or ``out`` holds what was made of other data or in another way.
+        ValueError: no labelled clip of Train or of Valid, none with a face or a voice, sound that is in
+            ``first_corpus`` too, too few subjects for the folds, or ``out`` holds what was made of other
+            data or in another way.
     """
     if not {"train", "valid"} <= set(clips.samples.split[clips.samples.label >= 0].tolist()):
         raise ValueError(
@@ -84,6 +85,7 @@ def run(clips: Clips, first_corpus: voice.Voices | None, settings: Settings, out
         )
     if not clips.chosen.any() and not clips.samples.voices.any():
         raise ValueError(f"{clips.name}: no clip shows a face or has a voice")
+    ensemble.check_apart(clips, first_corpus)
     if settings.folds:
         _folds(clips, _labelled(clips), settings.folds, seed=0)  # or there are too few subjects
     members = ensemble.Settings()

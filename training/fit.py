@@ -203,7 +203,10 @@ class Trainer:
                 pixels = augment(pixels, generator)
             pixels = (pixels - self._measured.mean) / self._measured.std
             made_s = time.process_time()
-            total += self._step(pixels, batch).cpu()
+            done = (epoch - self._phase.first) * self._steps + step
+            # Young averages follow quickly: the first weights, which are random, must not stay in them.
+            decay = min(settings.average_decay, (1 + done) / (10 + done))
+            total += self._step(pixels, batch, decay).cpu()
             faces_cpu_s += made_s - begun_s
             network_cpu_s += time.process_time() - made_s
             if not torch.isfinite(total):
@@ -218,8 +221,8 @@ class Trainer:
             "precision": str(self._dtype).removeprefix("torch."),
         }
 
-    def _step(self, pixels: Tensor, batch: Batch) -> Tensor:
-        """One step of the optimiser; returns the loss over all processes."""
+    def _step(self, pixels: Tensor, batch: Batch, decay: float) -> Tensor:
+        """One step of the optimiser and of the average; returns the loss over all processes."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         mixed = self._dtype == torch.bfloat16
         with torch.autocast(self._team.device.type, torch.bfloat16, enabled=mixed):
@@ -234,7 +237,7 @@ class Trainer:
         error.backward()
         self._optimizer.step()
         self._schedule.step()
-        _update_average(self._average, self._network, self._settings.average_decay)
+        _update_average(self._average, self._network, decay)
         return self._team.summed((sums.detach() / counts).sum())
 
 

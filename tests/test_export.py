@@ -1,0 +1,353 @@
+"""Checkpoints to ONNX, and runs to a bundle; needs the extras ``train`` and ``export``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
+pytest.importorskip("sklearn", reason="the extra 'train' is not installed")
+pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+
+from export import bundle as export  # noqa: E402
+from export.networks import FACE_OUTPUTS, expression_onnx  # noqa: E402
+from occam_sdk import Recognizer  # noqa: E402
+from occam_sdk.audio.classifier import VoiceClassifier  # noqa: E402
+from occam_sdk.backends import open_session  # noqa: E402
+from occam_sdk.bundle import Bundle, load_bundle  # noqa: E402
+from occam_sdk.fusion import fuse  # noqa: E402
+from occam_sdk.labels import LABELS  # noqa: E402
+from occam_sdk.types import FrameScores  # noqa: E402
+from occam_sdk.video.aggregate import aggregate  # noqa: E402
+from occam_sdk.video.expression import ExpressionNetwork  # noqa: E402
+from training import compose, face, judge, voice  # noqa: E402
+from training.cache import load_cache  # noqa: E402
+from training.clips import load_clips  # noqa: E402
+from training.network import ARCHITECTURES, FaceNetwork  # noqa: E402
+
+from .caches import SIZE, clip_cache, face_cache, striped, write_cache  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+ROW = compose.Settings(visual="average + weighted*2", audio="mlp + forest")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are not worth waiting for a second core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_onnx_says_what_the_checkpoint_says(name: str) -> None:
+    torch.manual_seed(0)
+    network, size = FaceNetwork(name), ARCHITECTURES[name].size
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.uniform_(-0.2, 0.2)
+                part.running_var.uniform_(0.5, 2)
+    content = expression_onnx(network)
+    assert str(ROOT).encode() not in content
+    session = open_session(content)
+    for count in (1, 5):  # any batch size
+        pictures = torch.randn(count, 1, size, size)
+        got = session.run({"image": pictures.numpy()})
+        with torch.no_grad():
+            wanted = network.eval()(pictures)
+        assert set(got) == set(FACE_OUTPUTS)
+        for output in FACE_OUTPUTS:
+            np.testing.assert_allclose(got[output], wanted[output].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_exporting_leaves_the_network_as_it_was() -> None:
+    network = FaceNetwork().train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    expression_onnx(network)
+    assert network.training
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+# What lies between the networks
+
+
+def test_rare_classes_are_lifted_only_as_far_as_it_pays() -> None:
+    prior = np.array([0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01])
+    rng = np.random.default_rng(0)
+    label = rng.choice(7, 4000, p=prior)
+    sure = np.eye(7, dtype=np.float32)[label] * 50
+    assert (export.rare_class_shift(label, sure, prior) == 0).all()
+    shy = np.eye(7, dtype=np.float32)[label] + 0.25 * np.log(prior).astype(np.float32)
+    noisy = shy + rng.normal(0, 0.3, shy.shape).astype(np.float32)
+    shift = export.rare_class_shift(label, noisy, prior)
+    assert shift[5] > shift[1] > shift[0] > 0
+    known = label != 6  # where Valid has no example of a class, the others decide
+    np.testing.assert_array_equal(
+        export.rare_class_shift(label[known], noisy[known], prior) > 0, shift > 0
+    )
+
+
+# A bundle of a composition
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Project:
+    """Caches, a face run of one epoch, a row composed on its network, and the bundle of both."""
+
+    faces: Path
+    clips: Path
+    face_run: Path
+    row: Path
+    scores: np.ndarray
+    out: Path
+    bundle: Bundle
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    faces, clips = face_cache(folder / "striped"), clip_cache(folder / "films", frames=3)
+    face.train([faces], folder / "face", face.Settings(epochs=1, batch=35, average_decay=0.5))
+    embedded = load_clips(clips, folder / "face")
+    composition, scores = compose.compose(embedded, None, ROW)
+    row = folder / "row"
+    row.mkdir()
+    (row / "settings.json").write_text(json.dumps({"data": embedded.inputs}))
+    compose.save(composition, row)
+    sources = export.Sources((faces,), folder / "face", composition=row)
+    export.build(sources, folder / "bundle")
+    bundle = load_bundle(folder / "bundle")
+    return Project(faces, clips, folder / "face", row, scores, folder / "bundle", bundle)
+
+
+def seen(bundle: Bundle, faces: np.ndarray) -> FrameScores:
+    """What the product's expression network says of grey faces."""
+    network = ExpressionNetwork(open_session(bundle.read("expression.onnx")), bundle.face)
+    return network.score(faces[..., None].repeat(3, -1), np.arange(len(faces)) / 25)
+
+
+def test_the_bundle_says_of_clips_what_training_said(project: Project) -> None:
+    """Faces and voices of every clip through the product's own networks, aggregation and fusion."""
+    cache, bundle = load_cache(project.clips), project.bundle
+    frames = seen(bundle, np.asarray(cache.faces))
+    speaker = VoiceClassifier(open_session(bundle.read("voice.onnx")), bundle.voice)
+    last = np.cumsum(cache.samples.faces)
+    for clip, wanted in enumerate(project.scores):
+        own = slice(last[clip] - cache.samples.faces[clip], last[clip])
+        columns = (frames.times_s, frames.scores, frames.valence_arousal, frames.embeddings)
+        shown = aggregate(FrameScores(*(column[own] for column in columns)), bundle.face)
+        heard = speaker.score(cache.voices[clip : clip + 1], (0.0,))
+        got = fuse(shown, heard, bundle.fusion).scores
+        np.testing.assert_allclose(got, wanted, atol=2e-3)
+
+
+def test_a_bundle_of_a_composition_has_its_heads_and_weights(project: Project) -> None:
+    composition, bundle = compose.load(project.row), project.bundle
+    heads = bundle.face.heads
+    np.testing.assert_allclose(
+        heads.emotion_weight / bundle.face.temperature,
+        composition.heads["emotion_weight"] / composition.face_temperature,
+        rtol=1e-5,
+    )
+    assert heads.frame_weight is not None
+    np.testing.assert_array_equal(heads.frame_weight, composition.heads["frame_weight"])
+    network = judge.load_network(project.face_run)
+    np.testing.assert_array_equal(
+        heads.valence_arousal_weight, network.valence_arousal.weight.detach().numpy()
+    )
+    assert bundle.fusion.face == pytest.approx(composition.face_weight, abs=1e-4)
+    assert bundle.voice.temperature == pytest.approx(composition.voice_temperature, abs=1e-4)
+    manifest = json.loads((project.out / "manifest.json").read_text())
+    assert manifest["face"]["architecture"] == "resnet18-lite"
+    assert manifest["voice"]["architecture"] == "mean of mlp-1582-64-7 and random-forest"
+
+
+def test_the_bundle_is_complete_and_runs(project: Project) -> None:
+    with Recognizer(project.out) as recognizer:
+        assert recognizer.info.model == json.loads(export.ABOUT.read_text())["name"]
+    assert {"detector.onnx", "LICENSE-CenterFace"} <= {path.name for path in project.out.iterdir()}
+
+
+def test_a_bundle_that_is_made_again_is_the_same(project: Project, tmp_path: Path) -> None:
+    sources = export.Sources((project.faces,), project.face_run, composition=project.row)
+    export.build(sources, tmp_path)
+    for name in ("heads.npz", "expression.onnx", "voice.onnx"):
+        assert (tmp_path / name).read_bytes() == (project.out / name).read_bytes(), name
+
+
+def test_heads_of_another_network_are_refused_with_the_remedy(
+    project: Project, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("settings.json", "statistics.json"):
+        (other / name).write_text((project.face_run / name).read_text())
+    saved = torch.load(project.face_run / "checkpoint.pt", weights_only=True)
+    saved["best"]["network"]["emotion.bias"] += 1e-3
+    torch.save(saved, other / "checkpoint.pt")
+    sources = export.Sources((project.faces,), other, composition=project.row)
+    with pytest.raises(ValueError, match=r"another network .* training\.compose --network .*other"):
+        export.build(sources, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_composition_that_was_not_finished_is_refused(project: Project, tmp_path: Path) -> None:
+    sources = export.Sources((project.faces,), project.face_run, composition=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"training\.compose"):
+        export.build(sources, tmp_path / "out")
+
+
+def test_faces_of_another_size_or_without_labels_are_refused(
+    project: Project, tmp_path: Path
+) -> None:
+    label = np.arange(84) % 7
+    split = np.where(np.arange(84) < 70, "train", "valid")
+    small = write_cache(
+        tmp_path / "small", "face", label=label, split=split, pixels=striped(label)[:, :32, :32]
+    )
+    blank = write_cache(
+        tmp_path / "blank", "face", label=np.full(84, -1), split=split, pixels=striped(label)
+    )
+    for faces, message in ((small, f"--size {SIZE}"), (blank, "no labelled face of Valid")):
+        sources = export.Sources((faces,), project.face_run, composition=project.row)
+        with pytest.raises(ValueError, match=message):
+            export.build(sources, tmp_path / "out")
+
+
+# A bundle of a face run and a voice run
+
+
+def utterances(folder: Path, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    label = np.arange(42) % 7
+    features = rng.normal(size=(42, 1582)).astype(np.float32)
+    features[np.arange(42), label] += 20
+    speaker = np.array([f"{i // 7}" for i in range(42)])
+    return write_cache(folder, "voice", label=label, features=features, subject=speaker)
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Two corpora and a run on both."""
+    folder = tmp_path_factory.mktemp("voices")
+    corpora = utterances(folder / "ravdess", 0), utterances(folder / "emodb", 1)
+    recipe = voice.Recipe("mlp", mlp=voice.Settings(epochs=5))
+    (folder / "run").mkdir()
+    voice.save_voice(folder / "run" / "voice.pt", recipe(voice.load_voices(corpora)), recipe)
+    return *corpora, folder / "run"
+
+
+def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
+    project: Project, voices: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    sources = export.Sources((project.faces,), project.face_run, voices[:2], voices[2])
+    export.build(sources, tmp_path)
+    bundle = load_bundle(tmp_path)
+    assert (bundle.fusion.face, bundle.fusion.voice) == (0.65, 0.35)
+    assert len(bundle.face.heads.emotion_weight) == 1
+    assert bundle.face.heads.frame_weight is None
+    faces = np.asarray(load_cache(project.faces).faces)
+    measured = judge.load_statistics(project.face_run)
+    network = judge.load_network(project.face_run)
+    out = judge.predict(network, torch.from_numpy(faces), measured)
+    shift = bundle.face.heads.emotion_bias[0] - network.emotion.bias.detach().numpy()
+    frames = seen(bundle, faces)
+    wanted = torch.softmax((out["emotion"] + torch.from_numpy(shift)) / bundle.face.temperature, 1)
+    np.testing.assert_allclose(frames.scores, wanted.numpy(), atol=1e-3)
+    one = FrameScores(*(getattr(frames, f.name)[:1] for f in dataclasses.fields(frames)))
+    shown = aggregate(one, bundle.face)  # a clip of one frame says what the frame says
+    assert shown is not None
+    np.testing.assert_allclose(shown.scores, frames.scores[0], atol=1e-5)
+    heard = voice.load_voices([voices[0]])
+    speaker = VoiceClassifier(open_session(bundle.read("voice.onnx")), bundle.voice)
+    logits = voice.logits_of(voice.load_voice(voices[2] / "voice.pt"), heard.features[:3])
+    for piece in range(3):
+        got = speaker.score(heard.features[piece : piece + 1], (0.0,)).scores
+        rows = torch.from_numpy(logits[piece] / bundle.voice.temperature)
+        np.testing.assert_allclose(got, rows.softmax(0).numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_one_corpus_of_voices_is_too_few_for_a_temperature(
+    project: Project, voices: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    sources = export.Sources((project.faces,), project.face_run, voices[:1], voices[2])
+    with pytest.raises(ValueError, match="two corpora of voices or more"):
+        export.build(sources, tmp_path)
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give --faces and --face-run"),
+        (["--faces", "f"], "give --faces and --face-run"),
+        (["--faces", "f", "--face-run", "r"], "either --voices and --voice-run or --composition"),
+        (["--faces", "f", "--face-run", "r", "--voices", "v"], "either --voices and --voice-run"),
+        (
+            ["--faces", "f", "--face-run", "r", "--voices", "v", "--voice-run", "w",
+             "--composition", "c"],
+            "either --voices and --voice-run",
+        ),
+        (["--faces", "f", "--face-run", "r", "--composition", "c"], "r/statistics.json"),
+        (["--metrics", "nothing.json"], "manifest.json"),
+    ],
+)  # fmt: skip
+def test_the_command_names_a_mistake_and_shows_no_traceback(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bundle", "--out", str(tmp_path), *options])
+    with pytest.raises(SystemExit) as exit_:
+        export.main()
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_figures_are_entered_if_they_are_of_the_shipped_network(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir()
+    for path in project.out.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    sha256 = json.loads((out / "manifest.json").read_text())["files"]["expression.onnx"]["sha256"]
+    measured = tmp_path / "accuracy.json"
+    argv = ["bundle", "--metrics", str(measured), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", argv)
+    for other in ({"expression_sha256": "0" * 64}, {}):
+        measured.write_text(json.dumps(other))
+        with pytest.raises(SystemExit):
+            export.main()
+        assert "measured on another expression.onnx" in capsys.readouterr().err
+    (out / "MODEL_CARD.md").write_text("written since")
+    measured.write_text(json.dumps({"expression_sha256": sha256, "accuracy": 0.5}))
+    export.main()
+    bundle = load_bundle(out)
+    assert bundle.metrics["accuracy"] == 0.5
+    assert bundle.read("MODEL_CARD.md") == b"written since"
+
+
+def test_the_classes_are_the_products(project: Project) -> None:
+    manifest = json.loads((project.out / "manifest.json").read_text())
+    assert manifest["labels"] == list(LABELS)
+    assert manifest["face"]["template"] == load_cache(project.faces).report["template"]
