@@ -27,20 +27,30 @@ import torch
 from numpy.typing import NDArray
 
 from occam_sdk.bundle import DEFAULT_BUNDLE, FORMAT_VERSION, MANIFEST, load_bundle
+from occam_sdk.errors import BundleError
 from occam_sdk.labels import LABELS
 from training.cache import load_cache
 from training.clips import CHUNKS, open_network
-from training.compose import Composition
 from training.compose import load as load_composition
 from training.faces import LabelledFaces
 from training.judge import load_network, load_statistics, predict
 from training.metrics import accuracy, recalls
 from training.observe import FEATURE_SET
-from training.voice import cross_corpus, fit_temperature, load_recipe, load_voice, load_voices
+from training.voice import (
+    Recipe,
+    Voices,
+    cross_corpus,
+    cross_validate,
+    fit_temperature,
+    load_recipe,
+    load_voice,
+    load_voices,
+)
 
 from .networks import expression_onnx, voice_onnx
 
 ABOUT: Final = Path(__file__).parent / "about.json"
+SHIPPED: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
 TAUS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 FUSION: Final = {"face": 0.65, "voice": 0.35}  # the paper's first submission [Table 4]
 
@@ -52,15 +62,14 @@ class Sources:
     Attributes:
         faces: prepared corpora that the face network has learnt and chosen on.
         face_run: of ``training.face``.
-        voices, voice_run: prepared corpora and run of ``training.voice``; or
-        composition: of ``training.compose``, which brings heads, voice and fusion weight.
+        voices: prepared corpora that the voice has learnt.
+        voice_run: of ``training.voice``.
     """
 
     faces: tuple[Path, ...]
     face_run: Path
-    voices: tuple[Path, ...] = ()
-    voice_run: Path | None = None
-    composition: Path | None = None
+    voices: tuple[Path, ...]
+    voice_run: Path
 
 
 def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
@@ -72,8 +81,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         about: JSON with name, trained_on and licences: what the makers of the models say of them.
 
     Raises:
-        ValueError: heads that were trained on another network than the one of the face run, faces of
-            another size than it takes, or nothing to fit a temperature on.
+        ValueError: faces of another size than the network takes, or nothing to fit a temperature on.
     """
     measured, face = load_statistics(sources.face_run), load_network(sources.face_run)
     data = LabelledFaces(sources.faces)
@@ -98,27 +106,10 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     }
     for name in ("emotion_weight", "emotion_bias"):
         heads[name] = heads[name][np.newaxis]  # an ensemble of one
-    if sources.composition is not None:
-        composition = _composed(sources.composition, sources.face_run)
-        # The product divides by the frames' temperature; the heads have one of their own.
-        scale = np.float32(temperature / composition.face_temperature)
-        heads |= composition.heads
-        heads |= {name: scale * heads[name] for name in ("emotion_weight", "emotion_bias")}
-        voice, voice_temperature = composition.voice, composition.voice_temperature
-        fusion = {
-            "face": round(composition.face_weight, 4),
-            "voice": round(1 - composition.face_weight, 4),
-        }
-    else:
-        assert sources.voice_run is not None
-        voice, fusion = load_voice(sources.voice_run / "voice.pt"), FUSION
-        recipe, heard = load_recipe(sources.voice_run / "voice.pt"), load_voices(sources.voices)
-        if len(np.unique(heard.corpus)) < 2:
-            raise ValueError(
-                "the voice's temperature is fitted on one corpus by what was learnt from the others: "
-                "give two corpora of voices or more"
-            )
-        voice_temperature = fit_temperature(*cross_corpus(heard, recipe))
+    voice = load_voice(sources.voice_run / "voice.pt")
+    voice_temperature = _voice_temperature(
+        load_voices(sources.voices), load_recipe(sources.voice_run / "voice.pt")
+    )
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("detector.onnx", "LICENSE-CenterFace"):
@@ -149,7 +140,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
             "feature_set": FEATURE_SET,
             "temperature": round(voice_temperature, 4),
         },
-        "fusion": fusion,
+        "fusion": FUSION,
         "trained_on": said["trained_on"],
         "metrics": {},
         "licences": said["licences"],
@@ -157,16 +148,60 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     write_manifest(manifest, out)
 
 
-def _composed(folder: Path, face_run: Path) -> Composition:
-    """A row of Table 4 from ``training.compose``, if its heads belong to this face run's network."""
-    composition = load_composition(folder)
-    learnt_on = json.loads((folder / "settings.json").read_text())["data"]["network"]
-    if learnt_on != open_network(face_run).key:
+def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
+    """A bundle with the face network of another one and the heads, voice and fusion of a composition.
+
+    Args:
+        base: bundle that the clips of the composition were embedded with.
+        composition: folder from ``training.compose``.
+        out: gets the new bundle.
+        about: JSON as for ``build``.
+
+    Raises:
+        ValueError: the heads were trained on another network than that of ``base``, or ``out`` is it.
+    """
+    if out.resolve() == base.resolve():
+        raise ValueError(f"{out}: is the bundle to start from; name another folder")
+    composed = load_composition(composition)
+    learnt_on = json.loads((composition / "settings.json").read_text())["data"]["network"]
+    if learnt_on != open_network(base).key:
         raise ValueError(
-            f"{folder}: its heads were trained on another network than {face_run}'s; "
-            f"train them again with python -m training.compose --network {face_run}"
+            f"{composition}: its heads were trained on another network than that of {base}; "
+            f"train them again with python -m training.compose --network {base}"
         )
-    return composition
+    manifest = json.loads((base / MANIFEST).read_text(encoding="utf-8"))
+    said = json.loads(about.read_text(encoding="utf-8"))
+    with np.load(base / "heads.npz", allow_pickle=False) as file:
+        heads = {name: file[name] for name in ("valence_arousal_weight", "valence_arousal_bias")}
+    heads |= composed.heads
+    # The product divides all logits by the frames' temperature; the heads have one of their own.
+    scale = np.float32(manifest["face"]["temperature"] / composed.face_temperature)
+    heads |= {name: scale * heads[name] for name in ("emotion_weight", "emotion_bias")}
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("expression.onnx", "detector.onnx", "LICENSE-CenterFace"):
+        if (base / name).is_file():
+            shutil.copy(base / name, out / name)
+    (out / "voice.onnx").write_bytes(voice_onnx(composed.voice))
+    np.savez(out / "heads.npz", **heads)
+    manifest["voice"] |= {
+        "architecture": composed.voice.architecture,
+        "temperature": round(composed.voice_temperature, 4),
+    }
+    face_weight = round(composed.face_weight, 4)
+    manifest |= {
+        "fusion": {"face": face_weight, "voice": round(1 - face_weight, 4)},
+        "metrics": {},
+        **{key: said[key] for key in ("name", "trained_on", "licences")},
+    }
+    write_manifest(manifest, out)
+
+
+def _voice_temperature(voices: Voices, recipe: Recipe) -> float:
+    """Fitted to voices as a user's are: of a corpus never heard; of one corpus, speakers never heard."""
+    corpora = np.unique(voices.corpus).tolist()
+    if len(corpora) > 1:
+        return fit_temperature(*cross_corpus(voices, recipe))
+    return fit_temperature(voices.label, cross_validate(voices, corpora[0], recipe))
 
 
 def rare_class_shift(
@@ -229,30 +264,36 @@ def main() -> None:
     parser.add_argument("--face-run", type=Path, help="of training.face")
     parser.add_argument("--voices", type=Path, nargs="+", help="from training.prepare")
     parser.add_argument("--voice-run", type=Path, help="of training.voice")
+    parser.add_argument("--base", type=Path, help="bundle whose face network is taken over")
     parser.add_argument(
-        "--composition", type=Path, help="of training.compose: heads, voice, fusion"
+        "--composition", type=Path, help="of training.compose: heads, voice and fusion for --base"
     )
     parser.add_argument(
-        "--about", type=Path, default=ABOUT, help="JSON: name, trained_on, licences"
+        "--about", type=Path, help="JSON with name, trained_on and licences of the new bundle"
     )
     args = parser.parse_args()
-    if args.metrics is not None:
-        try:
-            add_metrics(args.metrics, args.out)
-        except (FileNotFoundError, ValueError) as error:
-            parser.error(str(error))
-        return
-    alone = args.voices and args.voice_run
-    if not (args.faces and args.face_run) or bool(alone) == bool(args.composition):
-        parser.error(
-            "give --faces and --face-run, and then either --voices and --voice-run or --composition"
-        )
-    sources = Sources(
-        tuple(args.faces), args.face_run, tuple(args.voices or ()), args.voice_run, args.composition
-    )
+    runs = (args.faces, args.face_run, args.voices, args.voice_run)
+    composed = (args.base, args.composition)
+    if args.metrics is None:
+        if args.about is None and args.out.resolve() != SHIPPED.resolve():
+            parser.error(
+                "--about: say in a JSON file what the bundle is called, what it was trained on and on "
+                "which terms; export/about.json, of the bundle that ships, shows the form"
+            )
+        if not (all(runs) and not any(composed)) and not (all(composed) and not any(runs)):
+            parser.error(
+                "give --faces, --face-run, --voices and --voice-run, or --base and --composition"
+            )
+    about = args.about or ABOUT
     try:
-        build(sources, args.out, args.about)
-    except (FileNotFoundError, ValueError) as error:
+        if args.metrics is not None:
+            add_metrics(args.metrics, args.out)
+        elif args.base is not None:
+            recompose(args.base, args.composition, args.out, about)
+        else:
+            faces, voices = tuple(args.faces), tuple(args.voices)
+            build(Sources(faces, args.face_run, voices, args.voice_run), args.out, about)
+    except (FileNotFoundError, BundleError, ValueError) as error:
         parser.error(str(error))
 
 

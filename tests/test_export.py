@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,11 +105,15 @@ def test_rare_classes_are_lifted_only_as_far_as_it_pays() -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Project:
-    """Caches, a face run of one epoch, a row composed on its network, and the bundle of both."""
+    """Caches, a face run of one epoch and a voice run, the bundle of both, a row composed on its
+    network, and the bundle of that row."""
 
     faces: Path
     clips: Path
     face_run: Path
+    voices: tuple[Path, Path]
+    voice_run: Path
+    base: Path
     row: Path
     scores: np.ndarray
     out: Path
@@ -120,16 +125,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("project")
     faces, clips = face_cache(folder / "striped"), clip_cache(folder / "films", frames=3)
     face.train([faces], folder / "face", face.Settings(epochs=1, batch=35, average_decay=0.5))
-    embedded = load_clips(clips, folder / "face")
+    voices = utterances(folder / "ravdess", 0), utterances(folder / "emodb", 1)
+    recipe = voice.Recipe("mlp", mlp=voice.Settings(epochs=5))
+    (folder / "voice").mkdir()
+    voice.save_voice(folder / "voice" / "voice.pt", recipe(voice.load_voices(voices)), recipe)
+    sources = export.Sources((faces,), folder / "face", voices, folder / "voice")
+    export.build(sources, folder / "base")
+    embedded = load_clips(clips, folder / "base")
     composition, scores = compose.compose(embedded, None, ROW)
     row = folder / "row"
     row.mkdir()
     (row / "settings.json").write_text(json.dumps({"data": embedded.inputs}))
     compose.save(composition, row)
-    sources = export.Sources((faces,), folder / "face", composition=row)
-    export.build(sources, folder / "bundle")
+    export.recompose(folder / "base", row, folder / "bundle", export.ABOUT)
     bundle = load_bundle(folder / "bundle")
-    return Project(faces, clips, folder / "face", row, scores, folder / "bundle", bundle)
+    return Project(
+        faces, clips, folder / "face", voices, folder / "voice", folder / "base", row, scores,
+        folder / "bundle", bundle,
+    )  # fmt: skip
 
 
 def seen(bundle: Bundle, faces: np.ndarray) -> FrameScores:
@@ -181,8 +194,7 @@ def test_the_bundle_is_complete_and_runs(project: Project) -> None:
 
 
 def test_a_bundle_that_is_made_again_is_the_same(project: Project, tmp_path: Path) -> None:
-    sources = export.Sources((project.faces,), project.face_run, composition=project.row)
-    export.build(sources, tmp_path)
+    export.recompose(project.base, project.row, tmp_path, export.ABOUT)
     for name in ("heads.npz", "expression.onnx", "voice.onnx"):
         assert (tmp_path / name).read_bytes() == (project.out / name).read_bytes(), name
 
@@ -190,23 +202,25 @@ def test_a_bundle_that_is_made_again_is_the_same(project: Project, tmp_path: Pat
 def test_heads_of_another_network_are_refused_with_the_remedy(
     project: Project, tmp_path: Path
 ) -> None:
+    """Another network is one that picks other frames, too: its temperature is part of it."""
     other = tmp_path / "other"
-    other.mkdir()
-    for name in ("settings.json", "statistics.json"):
-        (other / name).write_text((project.face_run / name).read_text())
-    saved = torch.load(project.face_run / "checkpoint.pt", weights_only=True)
-    saved["best"]["network"]["emotion.bias"] += 1e-3
-    torch.save(saved, other / "checkpoint.pt")
-    sources = export.Sources((project.faces,), other, composition=project.row)
+    shutil.copytree(project.base, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["face"]["temperature"] *= 1.5
+    export.write_manifest(manifest, other)
     with pytest.raises(ValueError, match=r"another network .* training\.compose --network .*other"):
-        export.build(sources, tmp_path / "out")
+        export.recompose(other, project.row, tmp_path / "out", export.ABOUT)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bundle_is_not_made_over_the_one_it_starts_from(project: Project) -> None:
+    with pytest.raises(ValueError, match="name another folder"):
+        export.recompose(project.base, project.row, project.base, export.ABOUT)
+
+
 def test_a_composition_that_was_not_finished_is_refused(project: Project, tmp_path: Path) -> None:
-    sources = export.Sources((project.faces,), project.face_run, composition=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"training\.compose"):
-        export.build(sources, tmp_path / "out")
+        export.recompose(project.base, tmp_path, tmp_path / "out", export.ABOUT)
 
 
 def test_faces_of_another_size_or_without_labels_are_refused(
@@ -221,7 +235,7 @@ def test_faces_of_another_size_or_without_labels_are_refused(
         tmp_path / "blank", "face", label=np.full(84, -1), split=split, pixels=striped(label)
     )
     for faces, message in ((small, f"--size {SIZE}"), (blank, "no labelled face of Valid")):
-        sources = export.Sources((faces,), project.face_run, composition=project.row)
+        sources = export.Sources((faces,), project.face_run, project.voices, project.voice_run)
         with pytest.raises(ValueError, match=message):
             export.build(sources, tmp_path / "out")
 
@@ -238,23 +252,10 @@ def utterances(folder: Path, seed: int) -> Path:
     return write_cache(folder, "voice", label=label, features=features, subject=speaker)
 
 
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Two corpora and a run on both."""
-    folder = tmp_path_factory.mktemp("voices")
-    corpora = utterances(folder / "ravdess", 0), utterances(folder / "emodb", 1)
-    recipe = voice.Recipe("mlp", mlp=voice.Settings(epochs=5))
-    (folder / "run").mkdir()
-    voice.save_voice(folder / "run" / "voice.pt", recipe(voice.load_voices(corpora)), recipe)
-    return *corpora, folder / "run"
-
-
 def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
-    project: Project, voices: tuple[Path, Path, Path], tmp_path: Path
+    project: Project,
 ) -> None:
-    sources = export.Sources((project.faces,), project.face_run, voices[:2], voices[2])
-    export.build(sources, tmp_path)
-    bundle = load_bundle(tmp_path)
+    bundle = load_bundle(project.base)
     assert (bundle.fusion.face, bundle.fusion.voice) == (0.65, 0.35)
     assert len(bundle.face.heads.emotion_weight) == 1
     assert bundle.face.heads.frame_weight is None
@@ -270,21 +271,32 @@ def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
     shown = aggregate(one, bundle.face)  # a clip of one frame says what the frame says
     assert shown is not None
     np.testing.assert_allclose(shown.scores, frames.scores[0], atol=1e-5)
-    heard = voice.load_voices([voices[0]])
+    heard = voice.load_voices([project.voices[0]])
     speaker = VoiceClassifier(open_session(bundle.read("voice.onnx")), bundle.voice)
-    logits = voice.logits_of(voice.load_voice(voices[2] / "voice.pt"), heard.features[:3])
+    logits = voice.logits_of(voice.load_voice(project.voice_run / "voice.pt"), heard.features[:3])
     for piece in range(3):
         got = speaker.score(heard.features[piece : piece + 1], (0.0,)).scores
         rows = torch.from_numpy(logits[piece] / bundle.voice.temperature)
         np.testing.assert_allclose(got, rows.softmax(0).numpy(), rtol=1e-3, atol=1e-5)
 
 
-def test_one_corpus_of_voices_is_too_few_for_a_temperature(
-    project: Project, voices: tuple[Path, Path, Path], tmp_path: Path
+def test_the_temperature_of_one_corpus_is_fitted_to_speakers_never_heard(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = export.Sources((project.faces,), project.face_run, voices[:1], voices[2])
-    with pytest.raises(ValueError, match="two corpora of voices or more"):
-        export.build(sources, tmp_path)
+    judged = []
+    monkeypatch.setattr(export, "cross_corpus", lambda *_: pytest.fail("there is no other corpus"))
+    cross_validate = export.cross_validate
+
+    def spy(*given: object) -> np.ndarray:
+        judged.append(given[1])
+        return cross_validate(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(export, "cross_validate", spy)
+    sources = export.Sources(
+        (project.faces,), project.face_run, project.voices[:1], project.voice_run
+    )
+    export.build(sources, tmp_path)
+    assert judged == ["ravdess"]
 
 
 # The command
@@ -293,16 +305,16 @@ def test_one_corpus_of_voices_is_too_few_for_a_temperature(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give --faces and --face-run"),
-        (["--faces", "f"], "give --faces and --face-run"),
-        (["--faces", "f", "--face-run", "r"], "either --voices and --voice-run or --composition"),
-        (["--faces", "f", "--face-run", "r", "--voices", "v"], "either --voices and --voice-run"),
+        ([], "--about: say in a JSON file"),
+        (["--about", "a.json"], "give --faces, --face-run"),
+        (["--about", "a.json", "--faces", "f"], "give --faces, --face-run"),
+        (["--about", "a.json", "--base", "b"], "or --base and --composition"),
+        (["--about", "a.json", "--base", "b", "--composition", "c", "--faces", "f"], "give --faces"),
+        (["--about", "a.json", "--base", "b", "--composition", "c"], "c: no composition"),
         (
-            ["--faces", "f", "--face-run", "r", "--voices", "v", "--voice-run", "w",
-             "--composition", "c"],
-            "either --voices and --voice-run",
+            ["--about", "a.json", "--faces", "f", "--face-run", "r", "--voices", "v", "--voice-run", "w"],
+            "r/statistics.json",
         ),
-        (["--faces", "f", "--face-run", "r", "--composition", "c"], "r/statistics.json"),
         (["--metrics", "nothing.json"], "manifest.json"),
     ],
 )  # fmt: skip

@@ -1,11 +1,11 @@
 """Train one row of Table 4 for shipping: heads, voice, and the weight between them [2.3, 2.4].
 
-    python -m training.compose --clips runs/afew --network runs/transferred --pretrain runs/iemocap \
+    python -m training.compose --clips runs/afew --network my-bundle --pretrain runs/iemocap \
         --visual "average*2 + weighted*2" --audio "forest + tuned" --weight learned --out runs/third
 
-``python -m export.bundle --composition runs/third`` puts it into a bundle. Everything is learnt from
-Train; weight and temperatures are chosen on Valid; Test is judged once, at the end. An LSTM cannot be
-shipped: by the paper's own figures it is not worth a second kind of head in the product.
+``python -m export.bundle --base my-bundle --composition runs/third`` makes a bundle of it. Everything is
+learnt from Train; weight and temperatures are chosen on Valid; Test is judged once, at the end. An LSTM
+cannot be shipped: by the paper's own figures it is not worth a second kind of head in the product.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .metrics import accuracy, recalls, wilson
 from .runs import Run, add_settings, settings_of
 
 SHIPPED: Final = ("average", "weighted")
-TEMPERATURES: Final = np.geomspace(0.25, 4, 81)
+TEMPERATURES: Final = np.geomspace(0.05, 20, 121)
 Floats = NDArray[np.float32]
 
 
@@ -143,7 +143,7 @@ def _likeliest(
         return float(np.log(right[~np.isnan(right)] + 1e-9).mean())
 
     if np.isnan(scores(1.0)[rows]).all():
-        raise ValueError("no clip of Valid has a face and a voice to fit a temperature on")
+        raise ValueError("no clip of Valid has a face, or none a voice, to fit a temperature on")
     return float(max(TEMPERATURES.tolist(), key=likelihood))
 
 

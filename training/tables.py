@@ -57,7 +57,8 @@ def table1(clips: Clips) -> Table:
     for name in paper.TABLE1:
         own = label[(split == name) & (label >= 0)]
         classes = np.bincount(own, minlength=len(LABELS)).tolist()
-        counts[name] = (*map(str, classes), str(len(own)))
+        cells = (*map(str, classes), str(len(own)))
+        counts[name] = cells if len(own) else ("–",) * len(cells)
     faceless = int((~clips.chosen.any(1)).sum())
     mute = int((clips.samples.voices == 0).sum())
     note = f"Of {len(clips)} clips here, {faceless} show no face and {mute} have no voice."
@@ -71,38 +72,50 @@ def table2(clips: Clips | None, faces: Sequence[Path], network: Path) -> Table:
     their frames' scores, on Valid.
     """
     opened = open_network(network)
-    figures: dict[str, str] = {}
+    columns = paper.COLUMNS[2]
+    judged = dict.fromkeys(columns[:3], "–")
+    notes = [
+        "Here FLOP are multiply-adds as torch.utils.flop_counter counts them, Param is with all heads.",
+        "Of a corpus that the network has learnt from, copies of training faces in Test count as well.",
+    ]
     for folder in faces:
         cache = load_cache(folder)
         check_size(cache, opened, network)
         part, right = _judged_stills(cache, opened)
         low, high = wilson(float(right.mean()), len(right))
         name = {"rafdb": "RAF", "sfew": "SFEW"}.get(str(cache.report["corpus"]), folder.name)
-        figures[name] = f"{100 * right.mean():.1f}"
-        figures[f"{name} {part}, 7 classes"] = (
-            f"{100 * right.mean():.1f} % of {len(right)} ({100 * low:.1f} to {100 * high:.1f}, Wilson)"
+        if name in judged:
+            judged[name] = f"{100 * right.mean():.1f}"
+        notes.append(
+            f"{name} {part}, 7 classes: {100 * right.mean():.1f} % of {len(right)} faces "
+            f"({100 * low:.1f} to {100 * high:.1f}, Wilson)."
         )
     if clips is not None and clips.chosen.any():
         valid = (clips.samples.split == "valid") & (clips.samples.label >= 0)
         right = guesses(clips.frame_scores[valid], -1) == clips.samples.label[valid]
-        name = "AFEW" if clips.name == "afew" else clips.name
-        figures[name] = f"{100 * right.mean():.1f}"
-        figures[f"{name} valid, mean of the frames' scores"] = f"{100 * right.mean():.1f} %"
+        if clips.name == "afew":
+            judged["AFEW"] = f"{100 * right.mean():.1f}"
+        notes.append(
+            f"Valid of {data_of(clips)}, mean of the frames' scores: {100 * right.mean():.1f} % of "
+            f"{len(right)} clips."
+        )
     rows = [Row(row.name, row.cells) for row in paper.TABLE2]
-    for name in ARCHITECTURES:
-        parameters, operations = cost(name)
-        own = name == opened.architecture
-        shown = [figures.get(column, "–") if own else "–" for column in paper.COLUMNS[2][:3]]
-        cost_m = f"{operations / 1e6:.0f}", f"{parameters / 1e6:.2f}"
-        rows.append(Row(f"{name} ({network.name})" if own else name, (), (*shown, *cost_m)))
-    notes = [
-        "Here FLOP are multiply-adds as torch.utils.flop_counter counts them, Param is with all heads.",
-        *(f"{name}: {text}" for name, text in figures.items() if len(name.split()) > 1),
-    ]
+    others = [name for name in ARCHITECTURES if name != opened.architecture]
+    rows += [Row(name, (), ("–", "–", "–", *_cost_m(name))) for name in others]
+    own = f"{opened.architecture} ({network.name})"
+    rows.append(Row(own, (), (*judged.values(), *_cost_m(opened.architecture))))
     return Table(
-        2, paper.CAPTIONS[2], "the networks of training/network.py", paper.COLUMNS[2], tuple(rows),
+        2, paper.CAPTIONS[2], "the networks of training/network.py", columns, tuple(rows),
         (*paper.NOTES[2], *notes),
     )  # fmt: skip
+
+
+def _cost_m(architecture: str) -> tuple[str, str]:
+    """Multiply-adds and parameters in millions; unknown of a network that is not from here."""
+    if architecture not in ARCHITECTURES:
+        return "–", "–"
+    parameters, operations = cost(architecture)
+    return f"{operations / 1e6:.0f}", f"{parameters / 1e6:.2f}"
 
 
 def _judged_stills(cache: Cache, opened: Network) -> tuple[str, NDArray[np.bool_]]:
@@ -188,7 +201,7 @@ def table4(board: Board) -> Table:
 def ensemble_curve(board: Board, part: str = "valid") -> Curve:
     """Accuracy over the number of heads."""
     most = board.results.scores["train", "average"].shape[1]
-    sizes = [size for size in (1, 2, 4, 8, 16, 32, most) if size <= most]
+    sizes = sorted({size for size in (1, 2, 4, 8, 16, 32, most) if size <= most})
     label = board.clips.samples.label[board.rows[part]]
 
     def points(kind: str) -> list[tuple[float, float]]:
@@ -218,18 +231,13 @@ def learning_curves(run: Path) -> list[Curve]:
         shown: [(float(row["epoch"]), 100 * row[name]) for row in rows if name in row]
         for name, shown in names.items()
     }
+    shown = {name: points for name, points in series.items() if points}
     loss = {"training": [(float(row["epoch"]), row["loss"]) for row in rows]}
     data = f"the run {run.name}"
-    return [
-        Curve(f"Loss of {run.name}", data, "epoch", "loss", loss),
-        Curve(
-            f"Valid figures of {run.name}",
-            data,
-            "epoch",
-            "%",
-            {k: v for k, v in series.items() if v},
-        ),
-    ]
+    curves = [Curve(f"Loss of {run.name}", data, "epoch", "loss", loss)]
+    if shown:
+        curves.append(Curve(f"Valid figures of {run.name}", data, "epoch", "%", shown))
+    return curves
 
 
 def _seeds_note(board: Board) -> str:
@@ -266,22 +274,26 @@ def main() -> None:
         "--runs", type=Path, nargs="*", default=[], help="of training.face, for learning curves"
     )
     parser.add_argument("--table", type=int, nargs="*", choices=(1, 2, 3, 4), default=[1, 2, 3, 4])
-    parser.add_argument("--out", type=Path, required=True, help="folder that keeps every seed")
+    parser.add_argument("--out", type=Path, help="folder that keeps every seed, for Tables 3 and 4")
     parser.add_argument("--html", type=Path, help="write the same as a page with plots")
     add_settings(parser, experiments.Settings)
     args = parser.parse_args()
     if args.clips is None and set(args.table) - {2}:
         parser.error("Tables 1, 3 and 4 need --clips: AFEW, or the stand-in of training.standin")
+    if args.out is None and {3, 4} & set(args.table):
+        parser.error(
+            "Tables 3 and 4 need --out, a folder that keeps what was trained for every seed"
+        )
     try:
         tables, judged, curves = _all(args)
-        page = as_html(tables, judged, curves, _header(args)) if args.html is not None else ""
-    except (FileNotFoundError, ValueError) as error:
+        print(as_text(tables))
+        if args.html is not None:
+            page = as_html(tables, judged, curves, _header(args))
+            args.html.parent.mkdir(parents=True, exist_ok=True)
+            args.html.write_text(page, encoding="utf-8")
+            print(args.html)
+    except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(str(error))
-    print(as_text(tables))
-    if args.html is not None:
-        args.html.parent.mkdir(parents=True, exist_ok=True)
-        args.html.write_text(page, encoding="utf-8")
-        print(args.html)
 
 
 def _all(args: argparse.Namespace) -> tuple[list[Table], list[Judged], list[Curve]]:
