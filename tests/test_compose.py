@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,6 @@ from .bundles import TEMPLATE  # noqa: E402
 from .caches import embedded_clips  # noqa: E402
 
 PAPERS_THIRD = Settings(visual="average*2 + weighted*2", audio="forest + tuned")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are not worth waiting for a second core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def some_clips(seed: int = 0, signal: float = 0.7) -> Clips:

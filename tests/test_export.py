@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +35,6 @@ from .caches import SIZE, clip_cache, face_cache, striped, write_cache  # noqa: 
 
 ROOT = Path(__file__).parents[1]
 ROW = compose.Settings(visual="average + weighted*2", audio="mlp + forest")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are not worth waiting for a second core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ONNX

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,15 +24,6 @@ POOLED: tuple[Kind, ...] = ("average", "weighted")
 QUICK = Settings(epochs=3, lstm_epochs=3, batch=16, hidden=16)
 LENGTHS = np.arange(84) % (CHUNKS + 1)  # from no frame to all of them
 Heads = PooledHeads | LSTMHeads
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Heads this small are not worth waiting for a second core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def rows_of(clips: Clips, split: str) -> NDArray[np.int64]:
