@@ -41,6 +41,8 @@ def faces(folders: Sequence[Path], steps: int, rounds: int) -> dict[str, Any]:
     rows = data.train_rows()
     settings = Settings()
     needed = steps * settings.batch
+    if steps < 1 or rounds < 1:
+        raise ValueError(f"expected one step and one round at least, got {steps} and {rounds}")
     if len(rows) < needed:
         raise ValueError(f"{len(rows)} faces, {needed} are needed for {steps} steps: lower --steps")
     rows = np.random.default_rng(0).permutation(rows)[:needed]
@@ -123,7 +125,7 @@ def main() -> None:
         report = {"environment": environment(), "faces": faces(args.faces, args.steps, args.rounds)}
         if args.clips is not None:
             report["heads"] = heads(load_clips(args.clips, args.network), args.rounds)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     for part, figures in report.items():
         print(part)

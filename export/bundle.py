@@ -84,7 +84,14 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         ValueError: faces of another size than the network takes, or nothing to fit a temperature on.
     """
     measured, face = load_statistics(sources.face_run), load_network(sources.face_run)
+    said = _said(about)
     data = LabelledFaces(sources.faces)
+    settings = json.loads((sources.face_run / "settings.json").read_text())
+    if settings["data"] != data.inputs:
+        raise ValueError(
+            f"{sources.face_run}: has learnt and chosen on other faces ({', '.join(settings['data'])}); "
+            "give just those as --faces, or the temperature would be fitted to what it knows by heart"
+        )
     if data.size != (size := face.architecture.size):
         raise ValueError(
             f"faces of {data.size} pixels, the network of {sources.face_run} takes {size}; "
@@ -107,9 +114,12 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     for name in ("emotion_weight", "emotion_bias"):
         heads[name] = heads[name][np.newaxis]  # an ensemble of one
     voice = load_voice(sources.voice_run / "voice.pt")
-    voice_temperature = _voice_temperature(
-        load_voices(sources.voices), load_recipe(sources.voice_run / "voice.pt")
-    )
+    heard = load_voices(sources.voices)
+    if json.loads((sources.voice_run / "settings.json").read_text())["data"] != heard.sha256:
+        raise ValueError(
+            f"{sources.voice_run}: has learnt from other voices; give just those as --voices"
+        )
+    voice_temperature = _voice_temperature(heard, load_recipe(sources.voice_run / "voice.pt"))
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("detector.onnx", "LICENSE-CenterFace"):
@@ -118,8 +128,6 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     (out / "expression.onnx").write_bytes(expression_onnx(face))
     (out / "voice.onnx").write_bytes(voice_onnx(voice))
     np.savez(out / "heads.npz", **heads)
-    said = json.loads(about.read_text(encoding="utf-8"))
-    settings = json.loads((sources.face_run / "settings.json").read_text())
     report = load_cache(sources.faces[0]).report
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -170,7 +178,7 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
             f"train them again with python -m training.compose --network {base}"
         )
     manifest = json.loads((base / MANIFEST).read_text(encoding="utf-8"))
-    said = json.loads(about.read_text(encoding="utf-8"))
+    said = _said(about)
     with np.load(base / "heads.npz", allow_pickle=False) as file:
         heads = {name: file[name] for name in ("valence_arousal_weight", "valence_arousal_bias")}
     heads |= composed.heads
@@ -191,9 +199,25 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
     manifest |= {
         "fusion": {"face": face_weight, "voice": round(1 - face_weight, 4)},
         "metrics": {},
-        **{key: said[key] for key in ("name", "trained_on", "licences")},
+        **said,
     }
     write_manifest(manifest, out)
+
+
+def _said(about: Path) -> dict[str, Any]:
+    """What the makers say of a bundle.
+
+    Raises:
+        ValueError: it is no JSON, or lacks something.
+    """
+    try:
+        said = json.loads(about.read_text(encoding="utf-8"))
+        return {key: said[key] for key in ("name", "trained_on", "licences")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{about}: expected JSON with name, trained_on and licences, in the form of {ABOUT.name} "
+            f"({error!r})"
+        ) from error
 
 
 def _voice_temperature(voices: Voices, recipe: Recipe) -> float:
@@ -293,7 +317,7 @@ def main() -> None:
         else:
             faces, voices = tuple(args.faces), tuple(args.voices)
             build(Sources(faces, args.face_run, voices, args.voice_run), args.out, about)
-    except (FileNotFoundError, BundleError, ValueError) as error:
+    except (BundleError, OSError, ValueError) as error:
         parser.error(str(error))
 
 

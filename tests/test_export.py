@@ -31,7 +31,7 @@ from training.cache import load_cache  # noqa: E402
 from training.clips import load_clips  # noqa: E402
 from training.network import ARCHITECTURES, FaceNetwork  # noqa: E402
 
-from .caches import SIZE, clip_cache, face_cache, striped, write_cache  # noqa: E402
+from .caches import clip_cache, face_cache, write_cache  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 ROW = compose.Settings(visual="average + weighted*2", audio="mlp + forest")
@@ -118,7 +118,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     voices = utterances(folder / "ravdess", 0), utterances(folder / "emodb", 1)
     recipe = voice.Recipe("mlp", mlp=voice.Settings(epochs=5))
     (folder / "voice").mkdir()
-    voice.save_voice(folder / "voice" / "voice.pt", recipe(voice.load_voices(voices)), recipe)
+    heard = voice.load_voices(voices)
+    voice.save_voice(folder / "voice" / "voice.pt", recipe(heard), recipe)
+    (folder / "voice" / "settings.json").write_text(json.dumps({"data": heard.sha256}))
     sources = export.Sources((faces,), folder / "face", voices, folder / "voice")
     export.build(sources, folder / "base")
     embedded = load_clips(clips, folder / "base")
@@ -213,21 +215,27 @@ def test_a_composition_that_was_not_finished_is_refused(project: Project, tmp_pa
         export.recompose(project.base, tmp_path, tmp_path / "out", export.ABOUT)
 
 
-def test_faces_of_another_size_or_without_labels_are_refused(
+def test_faces_or_voices_that_the_runs_have_not_learnt_are_refused(
     project: Project, tmp_path: Path
 ) -> None:
-    label = np.arange(84) % 7
-    split = np.where(np.arange(84) < 70, "train", "valid")
-    small = write_cache(
-        tmp_path / "small", "face", label=label, split=split, pixels=striped(label)[:, :32, :32]
+    other = face_cache(tmp_path / "striped", count=91)
+    sources = export.Sources((other,), project.face_run, project.voices, project.voice_run)
+    with pytest.raises(ValueError, match="other faces"):
+        export.build(sources, tmp_path / "out")
+    sources = export.Sources(
+        (project.faces,), project.face_run, project.voices[:1], project.voice_run
     )
-    blank = write_cache(
-        tmp_path / "blank", "face", label=np.full(84, -1), split=split, pixels=striped(label)
-    )
-    for faces, message in ((small, f"--size {SIZE}"), (blank, "no labelled face of Valid")):
-        sources = export.Sources((faces,), project.face_run, project.voices, project.voice_run)
-        with pytest.raises(ValueError, match=message):
-            export.build(sources, tmp_path / "out")
+    with pytest.raises(ValueError, match="other voices"):
+        export.build(sources, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_said_of_a_bundle_must_be_complete(project: Project, tmp_path: Path) -> None:
+    for text in ("no JSON", '{"name": "x"}', "[]"):
+        (tmp_path / "about.json").write_text(text)
+        with pytest.raises(ValueError, match=r"about\.json: expected JSON with name"):
+            export.recompose(project.base, project.row, tmp_path / "out", tmp_path / "about.json")
+    assert not (tmp_path / "out").exists()
 
 
 # A bundle of a face run and a voice run
@@ -271,7 +279,7 @@ def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
 
 
 def test_the_temperature_of_one_corpus_is_fitted_to_speakers_never_heard(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = []
     monkeypatch.setattr(export, "cross_corpus", lambda *_: pytest.fail("there is no other corpus"))
@@ -282,10 +290,8 @@ def test_the_temperature_of_one_corpus_is_fitted_to_speakers_never_heard(
         return cross_validate(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(export, "cross_validate", spy)
-    sources = export.Sources(
-        (project.faces,), project.face_run, project.voices[:1], project.voice_run
-    )
-    export.build(sources, tmp_path)
+    recipe = voice.Recipe("mlp", mlp=voice.Settings(epochs=5))
+    assert export._voice_temperature(voice.load_voices(project.voices[:1]), recipe) > 0
     assert judged == ["ravdess"]
 
 
@@ -303,7 +309,7 @@ def test_the_temperature_of_one_corpus_is_fitted_to_speakers_never_heard(
         (["--about", "a.json", "--base", "b", "--composition", "c"], "c: no composition"),
         (
             ["--about", "a.json", "--faces", "f", "--face-run", "r", "--voices", "v", "--voice-run", "w"],
-            "r/statistics.json",
+            "statistics.json",
         ),
         (["--metrics", "nothing.json"], "manifest.json"),
     ],

@@ -132,3 +132,8 @@ def weighted(label: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
 def data_of(clips: Clips) -> str:
     """What clips are called wherever a figure of theirs is shown."""
     return DATA.get(clips.name, clips.name)
+
+
+def known_subjects(clips: Clips, rows: NDArray[np.int64]) -> int:
+    """How many people are known by name among these clips."""
+    return len(set(clips.samples.subject[rows].tolist()) - {""})

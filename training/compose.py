@@ -231,7 +231,7 @@ def main() -> None:
                 if rows.any():
                     report[part] = figures(scores[rows], clips.samples.label[rows])
             (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    except (FileNotFoundError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     print(json.dumps(report, indent=1))
 

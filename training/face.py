@@ -8,7 +8,7 @@ adjustment (Menon et al. 2021), which trades a little accuracy for the rare clas
 masked. The two-step transfer to another corpus is the same command with a start:
 
     python -m training.face --faces runs/rafdb runs/sfew --out runs/transferred \
-        --start runs/face --heads-epochs 5 --rate 3e-4
+        --from-run runs/face --heads-epochs 5 --rate 3e-4
 
 First the heads are fitted alone, then all of the network at the lower rate. Every epoch leaves a
 checkpoint, from which a run that was killed goes on. On several GPUs or machines, or with several
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from .cache import write_whole
+from .clips import open_network
 from .faces import LabelledFaces, Statistics
 from .fit import Phase, Settings, State, Team, Trainer, phases, this_team
 from .judge import evaluate, load_network, load_statistics
@@ -73,7 +74,13 @@ def train(
             f"{len(rows)} faces to learn from and {len(valid)} to choose on: too few for batches of "
             f"{settings.batch}; prepare more, or lower --batch"
         )
-    inputs = {"data": data.inputs, "start": None if start is None else _started(start)}
+    started = None if start is None else _started(start)
+    if start is not None and open_network(start).architecture != settings.architecture:
+        raise ValueError(
+            f"{start}: is a {open_network(start).architecture}, {settings.architecture} cannot start "
+            "from it; give the same --architecture"
+        )
+    inputs = {"data": data.inputs, "start": started}
     with Run(run_folder, settings, inputs, writes=team.rank == 0) as run:
         _train(run, data, rows, valid, settings, start, team)
     if team.size > 1:
@@ -135,8 +142,9 @@ def _patience_ended(best: State, epoch: int, phase: Phase, settings: Settings) -
 
 def _started(start: Path) -> dict[str, Any]:
     """What identifies the run that this one starts from."""
-    saved = torch.load(start / "checkpoint.pt", weights_only=True, map_location="cpu")
-    return {"run": start.name, "epoch": saved["best"]["epoch"], "worth": saved["best"]["worth"]}
+    if not (start / "checkpoint.pt").is_file():
+        raise FileNotFoundError(f"{start}: no run of training.face, it has no checkpoint.pt")
+    return {"run": start.name, "network": open_network(start).key}
 
 
 def _as_started(measured: Statistics, start: Path) -> Statistics:
@@ -154,14 +162,12 @@ def main() -> None:
         "--faces", type=Path, nargs="+", required=True, help="folders from training.prepare"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
-    parser.add_argument("--start", type=Path, help="folder of the run to start from")
+    parser.add_argument("--from-run", type=Path, help="folder of the run to start from")
     add_settings(parser, Settings)
     args = parser.parse_args()
-    if args.architecture not in ARCHITECTURES:
-        parser.error(f"--architecture: expected one of {', '.join(ARCHITECTURES)}")
     try:
-        train(args.faces, args.out, settings_of(args, Settings), args.start)
-    except (FileNotFoundError, ValueError) as error:
+        train(args.faces, args.out, settings_of(args, Settings), args.from_run)
+    except (FloatingPointError, OSError, ValueError) as error:
         parser.error(str(error))
     finally:
         if distributed.is_initialized():

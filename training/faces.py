@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ from .cache import (
     twins_across_splits,
 )
 
-STATISTICS_FACES: Final = 20_000  # grey mean and spread need no more of them
-HELD_OUT: Final = 10  # every tenth training face, where the corpora say nothing of validation
+STATISTICS_FACES: Final = 5_000  # grey mean and spread need no more of them
+HELD_OUT: Final = 10  # every tenth training face of a corpus that has no validation part
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ class LabelledFaces:
         for cache in caches:
             if cache.report["media"] != "face":
                 raise ValueError(f"{cache.folder}: holds {cache.report['media']}s, not faces")
+        names = [cache.folder.name for cache in caches]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two folders of one name among {', '.join(names)}; rename one")
         self._pictures = Pictures(caches)
         self.samples: Samples = joined(caches)
         self.twin = twins_across_splits(self.samples)
@@ -111,11 +115,12 @@ class LabelledFaces:
         known = (self.label >= 0) | (self.samples.votes.sum(1) > 0)
         known |= ~np.isnan(self.samples.valence_arousal).any(1)
         train = (self.samples.split == "train") & ~self.twin & known & ~self._valid
+        train &= ~np.isin(self.samples.digest, self.samples.digest[self._valid])
         synthetic = np.flatnonzero(train & self.synthetic)
         return np.concatenate([np.flatnonzero(train), *[synthetic] * (synthetic_times - 1)])
 
     def valid_rows(self) -> NDArray[np.int64]:
-        """Photographs to choose on: Valid, or every tenth training face if there is no Valid."""
+        """Photographs to choose on: Valid, and a tenth of each corpus that has no Valid."""
         return np.flatnonzero(self._valid)
 
     def test_rows(self, *, synthetic: bool = False) -> NDArray[np.int64]:
@@ -125,7 +130,7 @@ class LabelledFaces:
     def statistics(self) -> Statistics:
         """Of the training faces alone."""
         rows = self.train_rows()
-        some = rows[:: max(1, len(rows) // STATISTICS_FACES)]
+        some = rows[:: max(1, -(-len(rows) // STATISTICS_FACES))]
         grey = torch.from_numpy(self._pictures[some]).float() / 255
         label = self._label[torch.from_numpy(rows)]
         counts = torch.bincount(label[label >= 0], minlength=len(LABELS)).float() + 1e-3
@@ -133,12 +138,16 @@ class LabelledFaces:
         return Statistics(float(grey.mean()), float(grey.std()), tuple(prior))
 
     def _choose_valid(self) -> NDArray[np.bool_]:
-        valid = np.asarray((self.samples.split == "valid") & ~self.synthetic)
-        if valid.any():
-            return valid
-        # By the pixels' hash, so that copies stay together.
-        lot = np.array([int(digest[:8], 16) % HELD_OUT == 0 for digest in self.samples.digest])
-        return np.asarray((self.samples.split == "train") & lot & ~self.synthetic)
+        samples = self.samples
+        valid = np.asarray((samples.split == "valid") & ~self.synthetic)
+        divided = np.isin(samples.corpus, np.unique(samples.corpus[valid]))
+        # By who it is, or else by the pixels, so that people and copies stay together.
+        lot = [
+            int(hashlib.sha256((who or digest).encode()).hexdigest()[:8], 16) % HELD_OUT == 0
+            for who, digest in zip(samples.subject.tolist(), samples.digest.tolist(), strict=True)
+        ]
+        drawn = (samples.split == "train") & ~divided & ~self.synthetic & np.array(lot, np.bool_)
+        return np.asarray(valid | drawn)
 
 
 def _fingerprint(cache: Cache) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .augment import augment
 from .faces import Batch, LabelledFaces, Statistics
-from .network import HEADS, FaceNetwork
+from .network import ARCHITECTURES, HEADS, FaceNetwork
 
 State = dict[str, Any]
 
@@ -65,6 +65,29 @@ class Settings:
     patience: int = 15
     precision: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} of {getattr(self, name)}"
+            for name, right in (
+                ("architecture", self.architecture in ARCHITECTURES),
+                ("precision", self.precision in ("auto", "bfloat16", "float32")),
+                ("heads_epochs", self.heads_epochs >= 0),
+                ("epochs", self.epochs >= 0 and self.epochs + self.heads_epochs > 0),
+                ("batch", self.batch >= 2),
+                ("warmup_epochs", self.warmup_epochs >= 0),
+                ("rate", self.rate > 0),
+                ("heads_rate", self.heads_rate > 0),
+                ("dropout", 0 <= self.dropout < 1),
+                ("smoothing", 0 <= self.smoothing < 1),
+                ("average_decay", 0 <= self.average_decay < 1),
+                ("synthetic_times", self.synthetic_times >= 1),
+                ("patience", self.patience >= 1),
+            )
+            if not right
+        ]
+        if wrong:
+            raise ValueError(f"cannot train with {', '.join(wrong)}")
 
 
 @dataclass(frozen=True)
@@ -256,10 +279,6 @@ def this_team() -> Team:
 
 def has_bfloat16(settings: Settings, device: torch.device) -> bool:
     """Whether to compute in bfloat16: as asked, or where the processor does it fast."""
-    if settings.precision not in ("auto", "bfloat16", "float32"):
-        raise ValueError(
-            f"precision: expected auto, bfloat16 or float32, got {settings.precision!r}"
-        )
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
     if device.type == "cuda":

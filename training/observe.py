@@ -46,6 +46,10 @@ class Settings:
     size: int = 64
     template: tuple[tuple[float, float], ...] = TEMPLATE
 
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 1024:
+            raise ValueError(f"size: expected 16 to 1024 pixels, got {self.size}")
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
@@ -85,7 +89,7 @@ class Observer:
         """What the sample shows, or why it cannot be used."""
         try:
             return self._observe(sample)
-        except (MediaError, OSError) as error:
+        except (MediaError, OSError, cv2.error) as error:
             return f"broken: {str(error).replace(str(sample.path), sample.path.name)}"
 
     def _picture(self, sample: Sample) -> Seen | str:

@@ -20,6 +20,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -275,7 +276,9 @@ def _write_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
 
 def unpacked(archive: Path, below: Path) -> Path:
     """The folder with the archive's files, unpacked below ``below`` unless they are there."""
-    folder = below / archive.stem
+    folder = (
+        below / f"{archive.stem}-{archive.stat().st_size}"
+    )  # another archive of that name is another
     if not folder.is_dir():
         partial = folder.with_suffix(".partial")
         with zipfile.ZipFile(archive) as file:
@@ -311,7 +314,7 @@ def main() -> None:
             corpus = READERS[name](root)
             print(summary(corpus))
             prepare(corpus, args.out / name, Settings(size=args.size), args.workers)
-    except (FileNotFoundError, ValueError) as error:
+    except (BrokenProcessPool, OSError, ValueError, zipfile.BadZipFile) as error:
         parser.error(str(error))
 
 

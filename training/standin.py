@@ -7,9 +7,10 @@ makes something of AFEW's shape (Table 1's number of clips of each class) out of
 voices. It is not AFEW, no figure on it says anything about AFEW, and every figure carries its name.
 
 A clip is a few shots of one persona. A persona is a RAVDESS actor with some of the faces of FER+'s
-*Valid* part, which the face network has not learnt from; nobody's voice and no picture is in two splits.
-Some shots show the clip's class, the others are neutral or off-label, as in a film. Each frame of a
-shot is the same picture, moved and relit a little. The voice is an utterance of the clip's class.
+*Valid* part, which the face network has not learnt from (it was chosen on them, though, and its
+temperature is fitted to them); nobody's voice and no picture is in two splits. Some shots show the clip's
+class, the others are neutral or off-label, as in a film. Each frame of a shot is the same picture, moved and
+relit a little. The voice is an utterance of the clip's class.
 """
 
 from __future__ import annotations
@@ -257,7 +258,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         make(load_cache(args.faces), load_cache(args.voices), args.out, settings_of(args, Settings))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
 
 

@@ -4,7 +4,7 @@
         --faces runs/ferplus --out runs/tables --html runs/tables.html
 
 ``--clips`` is AFEW where you have it; ``runs/standin`` is not AFEW, and every table says so. ``--table 3``
-prints that one alone. Every figure is the mean and the standard deviation over seeds [2.5].
+prints that one and what belongs to it. Every figure is the mean and the standard deviation over seeds [2.5].
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from occam_sdk.bundle import DEFAULT_BUNDLE
 from occam_sdk.labels import LABELS
 
 from . import experiments, paper
-from .board import TABLE4, Board, data_of, weighted
+from .board import TABLE4, Board, data_of, known_subjects, weighted
 from .cache import Cache, load_cache
 from .clips import BATCH, Clips, Network, check_size, load_clips, open_network
 from .ensemble import guesses
@@ -80,6 +80,8 @@ def table2(clips: Clips | None, faces: Sequence[Path], network: Path) -> Table:
     ]
     for folder in faces:
         cache = load_cache(folder)
+        if cache.report["media"] != "face":
+            raise ValueError(f"{folder}: holds {cache.report['media']}s, not faces")
         check_size(cache, opened, network)
         part, right = _judged_stills(cache, opened)
         low, high = wilson(float(right.mean()), len(right))
@@ -90,7 +92,7 @@ def table2(clips: Clips | None, faces: Sequence[Path], network: Path) -> Table:
             f"{name} {part}, 7 classes: {100 * right.mean():.1f} % of {len(right)} faces "
             f"({100 * low:.1f} to {100 * high:.1f}, Wilson)."
         )
-    if clips is not None and clips.chosen.any():
+    if clips is not None and (clips.chosen.any(1) & (clips.samples.split == "valid")).any():
         valid = (clips.samples.split == "valid") & (clips.samples.label >= 0)
         right = guesses(clips.frame_scores[valid], -1) == clips.samples.label[valid]
         if clips.name == "afew":
@@ -165,6 +167,8 @@ def table3_more(board: Board) -> Table:
         else:
             cells += ["–", "–"]
         rows.append(Row(name, (), tuple(cells)))
+    people = known_subjects(board.clips, board.rows["folds"])
+    apart = "with no subject in two folds" if people else "by clips: nobody is known by name"
     seconds = ", ".join(
         f"{kind} {board.results.seconds['train', kind]:.1f} for {scores.shape[1]}"
         for (way, kind), scores in board.results.scores.items()
@@ -174,7 +178,7 @@ def table3_more(board: Board) -> Table:
         None, "The models of Table 3 on Test, and by cross-validation over Train and Valid.",
         data_of(board.clips), ("Test", "CV", "CV Weig."), tuple(rows),
         (
-            "CV: cross-validation with no subject in two folds; each seed has folds of its own.",
+            f"CV: cross-validation {apart}; each seed has folds of its own.",
             f"Seconds to train, mean over seeds, while the machine may have done other things: {seconds}.",
         ),
     )  # fmt: skip
@@ -292,7 +296,7 @@ def main() -> None:
             args.html.parent.mkdir(parents=True, exist_ok=True)
             args.html.write_text(page, encoding="utf-8")
             print(args.html)
-    except (FileNotFoundError, ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
 
 

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -130,18 +130,25 @@ AnyVoice = VoiceNetwork | ForestNetwork | MeanOfNetworks
 
 
 def load_voices(folders: Sequence[Path]) -> Voices:
-    """The labelled utterances of prepared corpora, each piece that the product would cut a row.
+    """The labelled utterances of the Train part of corpora, each piece that the product would cut a row.
+
+    A speaker whom nobody knows is a speaker of their own.
 
     Raises:
         FileNotFoundError: one of them was not prepared.
+        ValueError: one of them has no labelled voice in its Train part.
     """
     caches = [load_cache(folder) for folder in folders]
     samples = joined(caches)
     features = np.concatenate([cache.voices for cache in caches])
     whose = np.repeat(np.arange(len(samples)), samples.voices)
-    known = samples.label[whose] >= 0
+    known = (samples.label[whose] >= 0) & (samples.split[whose] == "train")
     own = samples[whose[known]]
-    return Voices(features[known], own.label, own.corpus, own.subject)
+    for cache in caches:
+        if cache.report["corpus"] not in own.corpus:
+            raise ValueError(f"{cache.folder}: no labelled voice in its Train part to learn from")
+    named = np.where(own.subject == "", np.char.add("?", whose[known].astype(str)), own.subject)
+    return Voices(features[known], own.label, own.corpus, named)
 
 
 def train(voices: Voices, settings: Settings, start: VoiceNetwork | None = None) -> VoiceNetwork:
@@ -150,6 +157,8 @@ def train(voices: Voices, settings: Settings, start: VoiceNetwork | None = None)
     With ``start`` its layers are where training begins [2.2]. Mean and spread are those of ``voices``
     all the same: what the layers have learnt is about standardised features.
     """
+    if not len(voices.label):
+        raise ValueError("no voice to learn from")
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     features = torch.from_numpy(voices.features)
@@ -200,6 +209,15 @@ class Recipe:
     mlp: Settings = Settings()
     fine_tuning: Settings = FINE_TUNING
     forest: forest.Settings = field(default_factory=forest.Settings)
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same with other first weights, order and bootstrap."""
+        return replace(
+            self,
+            mlp=replace(self.mlp, seed=seed),
+            fine_tuning=replace(self.fine_tuning, seed=seed),
+            forest=replace(self.forest, random_state=seed),
+        )
 
     def __call__(self, voices: Voices) -> AnyVoice:
         """Train on all of ``voices``."""
@@ -326,16 +344,20 @@ def main() -> None:
         "--model", choices=get_args(Model), default="mlp", help="default: %(default)s"
     )
     parser.add_argument("--pretrain", metavar="CORPUS", help="learn it first, then the others")
+    parser.add_argument("--seed", type=int, default=Settings.seed, help="default: %(default)s")
     args = parser.parse_args()
     try:
-        voices, recipe = load_voices(args.voices), Recipe(args.model, args.pretrain)
-    except FileNotFoundError as error:
+        voices = load_voices(args.voices)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     corpora = np.unique(voices.corpus).tolist()
     if args.pretrain not in (None, *corpora):
         parser.error(f"--pretrain: expected one of {', '.join(corpora)}, got {args.pretrain!r}")
+    if args.pretrain is not None and len(corpora) < 2:
+        parser.error("--pretrain: there is no other corpus to fine-tune on; add one to --voices")
     if args.pretrain is not None and args.model == "forest":
         parser.error("--pretrain: a forest cannot be fine-tuned; use --model mlp or mlp+forest")
+    recipe = Recipe(args.model, args.pretrain).with_seed(args.seed)
     try:
         with Run(args.out, recipe, {"data": voices.sha256}):
             report: dict[str, Any] = {"recipe": asdict(recipe)}
@@ -346,7 +368,7 @@ def main() -> None:
                 report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
             save_voice(args.out / "voice.pt", recipe(voices), recipe)
             (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    except ValueError as error:
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     print(json.dumps(report, indent=1))
 
