@@ -187,6 +187,20 @@ def test_synthetic_faces_count_more_often_and_are_never_chosen_on(tmp_path: Path
     assert not data.synthetic[data.valid_rows()].any()
 
 
+def test_what_is_held_out_is_held_out_with_the_person(tmp_path: Path) -> None:
+    label = np.arange(210) % 7
+    subject = np.array([f"{i % 30}" for i in range(210)])
+    folder = write_cache(
+        tmp_path / "x", "face", label=label, subject=subject, pixels=striped(label)
+    )
+    divided = face_cache(tmp_path / "divided")  # a corpus with a Valid part changes nothing for it
+    data = LabelledFaces([divided, folder])
+    valid, train = data.valid_rows(), data.train_rows()
+    own = set(data.samples.subject[valid].tolist()) - {""}
+    assert own
+    assert not own & set(data.samples.subject[train].tolist())
+
+
 def test_without_a_valid_part_a_tenth_is_held_out_and_copies_stay_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     digest = np.array([rng.bytes(32).hex() for _ in range(200)])
@@ -286,6 +300,35 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
         Run(tmp_path / "run", SETTINGS, {})
     with Run(tmp_path / "run", SETTINGS, {}):
         pass
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch": 0}, {"epochs": 0}, {"dropout": 7.0}, {"synthetic_times": 0}, {"precision": "int8"}],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+    wrong: dict[str, float], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        dataclasses.replace(SETTINGS, **wrong)
+
+
+def test_a_start_that_is_no_run_or_of_another_architecture_is_refused(
+    faces: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="no run of training"):
+        face.train([faces], tmp_path / "second", SETTINGS, start=tmp_path / "nothing")
+    face.train([faces], tmp_path / "first", SETTINGS)
+    large = write_cache(
+        tmp_path / "large", "face", label=np.arange(84) % 7, split=np.repeat(["train", "valid"], 42),
+        pixels=np.zeros((84, 224, 224), np.uint8),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="give the same --architecture"):
+        face.train(
+            [large], tmp_path / "second", dataclasses.replace(SETTINGS, architecture="resnet18"),
+            start=tmp_path / "first",
+        )  # fmt: skip
+    assert not (tmp_path / "second").exists()
 
 
 def test_the_transfer_fits_the_heads_first_and_then_everything(faces: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ ensemble = pytest.importorskip("sklearn.ensemble", reason="the extra 'train' is 
 from occam_sdk.labels import LABELS  # noqa: E402
 from training import forest, voice  # noqa: E402
 
+from .caches import SIZE, write_cache  # noqa: E402
+
 QUICK = voice.Settings(epochs=1)
 SMALL = forest.Settings(n_estimators=3)
 
@@ -384,3 +386,34 @@ def test_what_cannot_be_pretrained_is_refused(
         command(monkeypatch, tmp_path, *options)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+# What is learnt from
+
+
+def utterances(folder: Path, **columns: np.ndarray) -> Path:
+    label = np.arange(28) % 7
+    features = np.random.default_rng(0).normal(size=(28, 1582))
+    return write_cache(folder, "voice", label=label, features=features, **columns)
+
+
+def test_only_the_train_part_is_learnt_from(tmp_path: Path) -> None:
+    split = np.array(["train", "valid", "test", "train"] * 7)
+    assert len(voice.load_voices([utterances(tmp_path / "own", split=split)]).label) == 14
+
+
+def test_a_speaker_whom_nobody_knows_is_a_speaker_of_their_own(tmp_path: Path) -> None:
+    heard = voice.load_voices([utterances(tmp_path / "own")])
+    assert len(set(heard.speaker.tolist())) == 28
+    held_out = list(voice.speaker_folds(heard, "own"))
+    assert len(held_out) == voice.FOLDS
+    assert np.sum(held_out, axis=0).tolist() == [1] * 28
+
+
+def test_a_corpus_without_voices_is_refused(tmp_path: Path) -> None:
+    faces = write_cache(
+        tmp_path / "faces", "face", label=np.array([1]), pixels=np.zeros((1, SIZE, SIZE), np.uint8)
+    )
+    for folders in ([faces], [utterances(tmp_path / "own"), faces]):
+        with pytest.raises(ValueError, match="faces: no labelled voice in its Train part"):
+            voice.load_voices(folders)
