@@ -76,7 +76,7 @@ class Voices:
         """Of all that is in it."""
         digest = hashlib.sha256(self.features.tobytes())
         for column in (self.label, self.corpus, self.speaker):
-            digest.update(column.tobytes())
+            digest.update("\0".join(map(str, column.tolist())).encode())
         return digest.hexdigest()
 
     def __getitem__(self, mask: Mask) -> Voices:
