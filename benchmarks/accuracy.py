@@ -1,4 +1,4 @@
-"""How right the shipped bundle is: its ONNX files, run by the product's own runtime.
+r"""How right the shipped bundle is: its ONNX files, run by the product's own runtime.
 
     python -m benchmarks.accuracy --faces runs/ferplus runs/diffusionfer --voices runs/ravdess runs/emodb \
         --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md

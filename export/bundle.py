@@ -1,4 +1,4 @@
-"""Put a bundle together: networks, heads, clip, model card, and the manifest with every hash.
+r"""Put a bundle together: networks, heads, clip, model card, and the manifest with every hash.
 
     python -m export.bundle --faces runs/ferplus runs/diffusionfer --face-run runs/face2 \
         --voices runs/ravdess runs/emodb --voice-run runs/voice --out sdk/occam_sdk/models

@@ -188,7 +188,7 @@ def locked(folder: Path) -> IO[bytes]:
     Raises:
         ValueError: another process holds it.
     """
-    file = (folder / "lock").open("wb")
+    file = (folder / "lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Train one row of Table 4 for shipping: heads, voice, and the weight between them [2.3, 2.4].
+r"""Train one row of Table 4 for shipping: heads, voice, and the weight between them [2.3, 2.4].
 
     python -m training.compose --clips runs/afew --network my-bundle --pretrain runs/iemocap \
         --visual "average*2 + weighted*2" --audio "forest + tuned" --weight learned --out runs/third

@@ -1,4 +1,4 @@
-"""Train the face network: two label sets on one trunk, and valence-arousal [2.1].
+r"""Train the face network: two label sets on one trunk, and valence-arousal [2.1].
 
     python -m training.face --faces runs/ferplus runs/diffusionfer --out runs/face
 

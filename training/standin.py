@@ -34,6 +34,7 @@ from .cache import (
     Cache,
     contradicting_twins,
     load_cache,
+    locked,
     sha256_of,
     twins_across_splits,
     write_whole,
@@ -93,8 +94,14 @@ def make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
 
     Raises:
         ValueError: too few faces or voices of a class, a cache of something else, or ``out`` holds
-            other clips.
+            other clips or is in use.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        _make(faces, voices, out, settings)
+
+
+def _make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
     for cache, media in ((faces, "face"), (voices, "voice")):
         if cache.report["media"] != media:
             raise ValueError(f"{cache.folder}: holds {cache.report['media']}s, not {media}s")
@@ -108,7 +115,6 @@ def make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
             raise ValueError(f"{out}: holds other clips; name another folder or remove it")
         print(f"{out}: is there already")
         return
-    out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(settings.seed)
     cast = _cast(_personas(faces, voices, rng), settings, rng)
     clips = [

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4, from whatever data there is, next to the paper's own figures.
+r"""The paper's Tables 1 to 4, from whatever data there is, next to the paper's own figures.
 
     python -m training.tables --clips runs/standin --pretrain runs/emodb \
         --faces runs/ferplus --out runs/tables --html runs/tables.html

@@ -1,4 +1,4 @@
-"""Train the voice network: a perceptron 1582-64-7 on openSMILE features, or a forest [2.2].
+r"""Train the voice network: a perceptron 1582-64-7 on openSMILE features, or a forest [2.2].
 
     python -m training.voice --voices runs/ravdess runs/emodb --out runs/voice
     python -m training.voice --voices runs/ravdess runs/emodb --out runs/voice2 \
