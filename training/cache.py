@@ -18,6 +18,8 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .samples import Media
+
 REPORT: Final = "report.json"
 SYNTHETIC: Final = frozenset({"diffusionfer"})
 """Corpora of pictures that no camera took: they are counted apart."""
@@ -53,6 +55,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def whose_voice(self) -> NDArray[np.int64]:
+        """(V,) of each piece of sound, the row of its sample."""
+        return np.repeat(np.arange(len(self)), self.voices)
+
     def __getitem__(self, rows: NDArray[Any]) -> Samples:
         return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -76,6 +83,11 @@ class Cache:
     times_s: NDArray[np.float64]
     voices: NDArray[np.float32]
     report: dict[str, Any]
+
+    def must_hold(self, media: Media) -> None:
+        """Raise ValueError if it is a corpus of something else."""
+        if self.report["media"] != media:
+            raise ValueError(f"{self.folder}: holds {self.report['media']}s, not {media}s")
 
     @property
     def sha256(self) -> str:

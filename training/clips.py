@@ -82,8 +82,7 @@ def load_clips(folder: Path, network: Path) -> Clips:
         ValueError: no clips in it, or faces of another size than the network takes.
     """
     cache = load_cache(folder)
-    if cache.report["media"] != "clip":
-        raise ValueError(f"{folder}: holds {cache.report['media']}s, not clips")
+    cache.must_hold("clip")
     opened = open_network(network)
     check_size(cache, opened, network)
     inputs = {"clips": cache.sha256, "network": opened.key}

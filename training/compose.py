@@ -222,7 +222,7 @@ def main() -> None:
         clips = load_clips(args.clips, args.network)
         first = voice.load_voices([args.pretrain]) if args.pretrain is not None else None
         inputs = {"data": clips.inputs, "first_corpus": None if first is None else first.sha256}
-        with Run(args.out, settings, inputs):
+        with Run(args.out, settings, inputs) as run:
             composition, scores = compose(clips, first, settings)
             save(composition, args.out)
             report: dict[str, Any] = json.loads((args.out / "composition.json").read_text())
@@ -230,10 +230,9 @@ def main() -> None:
                 rows = (clips.samples.split == part) & (clips.samples.label >= 0)
                 if rows.any():
                     report[part] = figures(scores[rows], clips.samples.label[rows])
-            (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+            run.report(report)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
-    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def check_apart(clips: Clips, first_corpus: voice.Voices | None) -> None:
 def voices_of(clips: Clips, rows: Rows) -> voice.Voices:
     """The pieces of sound of the clips ``rows`` that have a label, each an utterance."""
     rows = rows[clips.samples.label[rows] >= 0]
-    whose = np.repeat(np.arange(len(clips)), clips.samples.voices)
+    whose = clips.samples.whose_voice
     pieces = np.flatnonzero(np.isin(whose, rows))
     return voice.Voices(
         clips.voices[pieces],
@@ -181,7 +181,7 @@ def voice_scores(model: voice.AnyVoice, clips: Clips, temperature: float = 1.0) 
     """(N, 7) mean of the scores of each clip's pieces of sound; NaN for a clip without."""
     with torch.no_grad():
         pieces = torch.softmax(model(torch.from_numpy(clips.voices)) / temperature, 1).numpy()
-    whose = np.repeat(np.arange(len(clips)), clips.samples.voices)
+    whose = clips.samples.whose_voice
     total = np.zeros((len(clips), len(LABELS)))
     np.add.at(total, whose, pieces)
     count = np.where(clips.samples.voices > 0, clips.samples.voices, np.nan)

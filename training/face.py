@@ -74,12 +74,7 @@ def train(
             f"{len(rows)} faces to learn from and {len(valid)} to choose on: too few for batches of "
             f"{settings.batch}; prepare more, or lower --batch"
         )
-    started = None if start is None else _started(start)
-    if start is not None and open_network(start).architecture != settings.architecture:
-        raise ValueError(
-            f"{start}: is a {open_network(start).architecture}, {settings.architecture} cannot start "
-            "from it; give the same --architecture"
-        )
+    started = None if start is None else _started(start, settings.architecture)
     inputs = {"data": data.inputs, "start": started}
     with Run(run_folder, settings, inputs, writes=team.rank == 0) as run:
         _train(run, data, rows, valid, settings, start, team)
@@ -140,11 +135,17 @@ def _patience_ended(best: State, epoch: int, phase: Phase, settings: Settings) -
     return bool(epoch - 1 - max(best["epoch"], phase.first) >= settings.patience)
 
 
-def _started(start: Path) -> dict[str, Any]:
-    """What identifies the run that this one starts from."""
+def _started(start: Path, architecture: str) -> dict[str, Any]:
+    """What identifies the run that this one starts from, if it can."""
     if not (start / "checkpoint.pt").is_file():
         raise FileNotFoundError(f"{start}: no run of training.face, it has no checkpoint.pt")
-    return {"run": start.name, "network": open_network(start).key}
+    network = open_network(start)
+    if network.architecture != architecture:
+        raise ValueError(
+            f"{start}: is a {network.architecture}, {architecture} cannot start from it; "
+            "give the same --architecture"
+        )
+    return {"run": start.name, "network": network.key}
 
 
 def _as_started(measured: Statistics, start: Path) -> Statistics:

@@ -71,8 +71,7 @@ class LabelledFaces:
     def __init__(self, folders: Sequence[Path]) -> None:
         caches = [load_cache(folder) for folder in folders]
         for cache in caches:
-            if cache.report["media"] != "face":
-                raise ValueError(f"{cache.folder}: holds {cache.report['media']}s, not faces")
+            cache.must_hold("face")
         names = [cache.folder.name for cache in caches]
         if len(set(names)) < len(names):
             raise ValueError(f"two folders of one name among {', '.join(names)}; rename one")

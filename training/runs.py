@@ -81,6 +81,12 @@ class Run:
                 board.add_scalar(name, value, row["epoch"])
         board.flush()
 
+    def report(self, figures: Mapping[str, Any]) -> None:
+        """Write what came out, once, as ``report.json``, and print it."""
+        text = json.dumps(figures, indent=1)
+        write_whole(self.folder / "report.json", text + "\n")
+        print(text)
+
     def rows(self) -> list[dict[str, Any]]:
         """The log so far."""
         path = self.folder / "log.jsonl"

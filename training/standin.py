@@ -102,9 +102,8 @@ def make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
 
 
 def _make(faces: Cache, voices: Cache, out: Path, settings: Settings) -> None:
-    for cache, media in ((faces, "face"), (voices, "voice")):
-        if cache.report["media"] != media:
-            raise ValueError(f"{cache.folder}: holds {cache.report['media']}s, not {media}s")
+    faces.must_hold("face")
+    voices.must_hold("voice")
     plan = {
         "corpus": NAME, "media": "clip", "size": int(faces.report["size"]), **asdict(settings),
         "made_of": {cache.folder.name: cache.sha256 for cache in (faces, voices)},

@@ -80,8 +80,7 @@ def table2(clips: Clips | None, faces: Sequence[Path], network: Path) -> Table:
     ]
     for folder in faces:
         cache = load_cache(folder)
-        if cache.report["media"] != "face":
-            raise ValueError(f"{folder}: holds {cache.report['media']}s, not faces")
+        cache.must_hold("face")
         check_size(cache, opened, network)
         part, right = _judged_stills(cache, opened)
         low, high = wilson(float(right.mean()), len(right))

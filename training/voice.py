@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -141,7 +140,7 @@ def load_voices(folders: Sequence[Path]) -> Voices:
     caches = [load_cache(folder) for folder in folders]
     samples = joined(caches)
     features = np.concatenate([cache.voices for cache in caches])
-    whose = np.repeat(np.arange(len(samples)), samples.voices)
+    whose = samples.whose_voice
     known = (samples.label[whose] >= 0) & (samples.split[whose] == "train")
     own = samples[whose[known]]
     for cache in caches:
@@ -359,7 +358,7 @@ def main() -> None:
         parser.error("--pretrain: a forest cannot be fine-tuned; use --model mlp or mlp+forest")
     recipe = Recipe(args.model, args.pretrain).with_seed(args.seed)
     try:
-        with Run(args.out, recipe, {"data": voices.sha256}):
+        with Run(args.out, recipe, {"data": voices.sha256}) as run:
             report: dict[str, Any] = {"recipe": asdict(recipe)}
             for corpus in corpora:
                 label = voices.label[voices.corpus == corpus]
@@ -367,10 +366,9 @@ def main() -> None:
             if len(corpora) > 1:
                 report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
             save_voice(args.out / "voice.pt", recipe(voices), recipe)
-            (args.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+            run.report(report)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
-    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
