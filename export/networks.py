@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -17,13 +18,14 @@ from training.network import FaceNetwork
 from training.voice import AnyVoice
 
 OPSET: Final = 18
+Module = TypeVar("Module", bound=nn.Module)
 FACE_OUTPUTS: Final = ("embedding", "emotion", "valence_arousal", "ferplus")
 
 
 def expression_onnx(network: FaceNetwork) -> bytes:
     """``image`` (N, 1, S, S) to ``FACE_OUTPUTS``."""
     size = network.architecture.size
-    return _export(_folded(network), torch.zeros(2, 1, size, size), "image", FACE_OUTPUTS)
+    return _export(folded(network), torch.zeros(2, 1, size, size), "image", FACE_OUTPUTS)
 
 
 def voice_onnx(network: AnyVoice) -> bytes:
@@ -34,7 +36,25 @@ def voice_onnx(network: AnyVoice) -> bytes:
     return _export(network, torch.zeros(2, FEATURE_COUNT), "features", ("emotion",))
 
 
-def _folded(network: nn.Module) -> nn.Module:
+def as_torch(model: onnx.ModelProto, architecture: str) -> FaceNetwork:
+    """The face network of an ONNX file of ours, in PyTorch, with the very weights of the file.
+
+    Raises:
+        ValueError: the file holds another network.
+    """
+    network = folded(FaceNetwork(architecture))
+    state = {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for tensor in model.graph.initializer
+    }
+    try:
+        network.load_state_dict({name: state[name] for name in network.state_dict()})
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"expression.onnx: is no {architecture} ({error})") from error
+    return network.eval()
+
+
+def folded(network: Module) -> Module:
     """A copy in which every convolution has swallowed the batch norm that follows it."""
     network = copy.deepcopy(network).eval()
     for parent in network.modules():

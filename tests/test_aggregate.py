@@ -223,16 +223,33 @@ def test_frame_weights_leave_valence_and_arousal_alone() -> None:
 
 def test_only_the_chosen_frames_count() -> None:
     frames, model = _frames(64), _model()
-    chosen = reference.select_frames(frames.scores, 16)
-    others = np.setdiff1d(np.arange(64), chosen)
+    others = np.setdiff1d(np.arange(64), reference.select_frames(frames.scores, 16))
+    expected = _answer(frames, model)
     frames.embeddings[others] = 1e6
+    np.testing.assert_array_equal(_answer(frames, model).scores, expected.scores)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 80), st.sampled_from([1, 3, 16]), st.floats(0, 1), seeds)
+def test_from_the_chosen_frames_all_are_chosen_once_more(
+    count: int, chunks: int, broken: float, seed: int
+) -> None:
+    """So whoever has chosen before may give only these."""
+    frames, model = _frames(count, seed), _model(chunks=chunks)
+    frames.scores[np.random.default_rng(seed).random(count) < broken] = np.nan
+    chosen = reference.select_frames(frames.scores, chunks)
     only = FrameScores(
         frames.times_s[chosen],
         frames.scores[chosen],
         frames.valence_arousal[chosen],
         frames.embeddings[chosen],
     )
-    np.testing.assert_array_equal(_answer(frames, model).scores, _answer(only, model).scores)
+    found, expected = aggregate(only, model), aggregate(frames, model)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert found.evidence_s == expected.evidence_s
+        assert (found.valence, found.arousal) == (expected.valence, expected.arousal)
 
 
 def test_a_frame_with_nan_is_no_evidence() -> None:

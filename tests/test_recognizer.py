@@ -217,7 +217,7 @@ def test_a_sound_file_is_judged_by_its_voice(recognizer: Recognizer, tmp_path: P
         tmp_path / "voice.wav", sound=clips.speech_like(3), sound_hz=16_000, sound_codec="pcm_s16le"
     )
     result = recognizer.predict(path)
-    assert (result.status, result.face, result.timeline) == ("no_face", None, ())
+    assert (result.status, result.face, list(result.timeline)) == ("no_face", None, [])
     assert (result.weights.face, result.weights.voice) == (0, 1)
     assert result.duration_s == pytest.approx(3, abs=0.05)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from occam_sdk.types import Face
-from occam_sdk.video.faces import TRACK_MEMORY_S, Tracker, intersection_over_union
+from occam_sdk.video.follow import TRACK_MEMORY_S, Tracker, intersection_over_union
 
 
 def _face(left: float, top: float = 100, side: float = 50, confidence: float = 0.9) -> Face:

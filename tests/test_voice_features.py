@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -161,6 +163,58 @@ def test_every_sampled_real_utterance_is_speech(extractor, tmp_path):
             found = extractor.extract(piece)
             assert found is not None, name
             assert np.isfinite(found).all()
+
+
+# --- openSMILE, without all that its package brings along
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.37, 3.0, 7.5, 30.0])
+def test_the_features_are_those_of_the_opensmile_package_bit_for_bit(extractor, seconds):
+    assert isinstance(extractor._smile, features._Library)
+    config = features._config("IS10_paraling_compat")
+    samples = np.asarray(clips.speech_like(seconds), np.float32)
+    expected = features._Package(config).run(samples)
+    found = extractor._smile.run(samples)
+    assert found.dtype == expected.dtype == np.float32
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
+def test_neither_pandas_nor_opensmiles_package_is_loaded():
+    pytest.importorskip("opensmile")
+    code = (
+        "import sys, numpy as np\n"
+        "from occam_sdk.audio.features import VoiceFeatures, Waveform\n"
+        "time = np.arange(32_000) / 16_000\n"
+        "sound = np.sin(700 * time) * (np.sin(9 * time) > 0)\n"
+        f"found = VoiceFeatures({FEATURE_SET!r}).extract(Waveform(sound.astype(np.float32)))\n"
+        "print(len(found), {'opensmile', 'pandas', 'pyarrow'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1582 set()"
+
+
+def test_an_opensmile_laid_out_otherwise_is_used_by_its_public_door(monkeypatch, caplog, extractor):
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("core/lib.py")
+
+    monkeypatch.setattr(features._Library, "__init__", gone)
+    with caplog.at_level(logging.INFO, "occam_sdk"):
+        other = VoiceFeatures(FEATURE_SET)
+    assert any("core/lib.py" in record.message for record in caplog.records)
+    speech = sound(clips.speech_like(2.0))
+    np.testing.assert_array_equal(other.extract(speech), extractor.extract(speech))
+
+
+def test_an_opensmile_without_the_configuration_is_refused_with_the_remedy(monkeypatch, tmp_path):
+    pytest.importorskip("opensmile")
+    monkeypatch.setattr(features, "_config", lambda _: tmp_path / "core/config/is09-13/none.conf")
+    with pytest.raises(BackendError, match=r"force-reinstall 'opensmile>=2\.6'"):
+        VoiceFeatures(FEATURE_SET)
+
+
+def test_sound_that_gives_no_features_is_an_error_not_a_guess(extractor):
+    with pytest.raises(BackendError, match=r"no features of 0\.0 s"):
+        extractor._smile.run(np.zeros(0, np.float32))
 
 
 # --- set-up

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import cv2
@@ -14,12 +13,14 @@ from numpy.typing import NDArray
 from occam_sdk.audio.decode import AudioFile
 from occam_sdk.audio.features import FEATURE_COUNT, VoiceFeatures
 from occam_sdk.backends import open_session
+from occam_sdk.bundle import load_bundle
 from occam_sdk.errors import MediaError
 from occam_sdk.types import Face
 from occam_sdk.video.align import align_face
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.expression import to_grey
-from occam_sdk.video.faces import CenterFace, Tracker
+from occam_sdk.video.faces import CenterFace
+from occam_sdk.video.follow import follow
 from occam_sdk.video.watched import main_track
 
 from .samples import Media, Sample
@@ -30,8 +31,6 @@ TEMPLATE: Final = (
 )  # fmt: skip
 """Where the landmarks lie in an aligned face, in fractions of its side: the median over FER+ Train,
 made symmetric, so that aligned FER+ faces lose as little as possible at their borders."""
-
-DETECTOR: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models" / "detector.onnx"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Observer:
         self._template = np.array(settings.template, np.float32)
         self._observe = {"face": self._picture, "voice": self._utterance, "clip": self._clip}[media]
         if media != "voice":
-            self._detector = CenterFace(open_session(DETECTOR.read_bytes()))
+            self._detector = CenterFace(open_session(load_bundle().network("detector")))
         if media != "face":
             self._extractor = VoiceFeatures(FEATURE_SET)
 
@@ -138,18 +137,17 @@ class Observer:
         return voices, digest.hexdigest()
 
     def _clip(self, sample: Sample) -> Seen | str:
-        tracker, digest = Tracker(), hashlib.sha256()
+        digest = hashlib.sha256()
         tracks: dict[int | None, dict[int, Face]] = {}
         crops: dict[tuple[int | None, int], NDArray[np.uint8]] = {}
         times_s, pixels = [], []
-        for row, frame in enumerate(VideoFile(sample.path)):
+        for row, (frame, faces) in enumerate(
+            follow(iter(VideoFile(sample.path)), self._detector.detect)
+        ):
             height, width = frame.image.shape[:2]
             digest.update(frame.image.tobytes())
             times_s.append(frame.time_s)
             pixels.append(width * height)
-            faces = tracker.update(
-                self._detector.detect(frame.image), frame.time_s, (width, height)
-            )
             for face in faces:
                 tracks.setdefault(face.track_id, {})[row] = face
                 crop = self._aligned(frame.image, face)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .demo import demo_clip
-    from .errors import BackendError, BundleError, MediaError, OccamError
+    from .errors import BackendError, BackendWarning, BundleError, MediaError, OccamError
     from .labels import LABELS
     from .recognizer import Recognizer, RecognizerInfo
     from .types import (
@@ -36,6 +36,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "LABELS": "labels",
     "BackendError": "errors",
+    "BackendWarning": "errors",
     "BundleError": "errors",
     "ClipResult": "types",
     "Face": "types",
@@ -55,6 +56,7 @@ _MODULES = {
 __all__ = [
     "LABELS",
     "BackendError",
+    "BackendWarning",
     "BundleError",
     "ClipResult",
     "Face",

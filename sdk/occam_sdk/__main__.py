@@ -8,11 +8,12 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 from rich.console import Console
@@ -20,13 +21,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__
-from .errors import OccamError
+from . import __version__, _doctor_command, _runtime_commands
+from ._options import (
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    PrecisionOption,
+    StrictOption,
+    ThreadsOption,
+    user_errors,
+)
+from .errors import BackendWarning
 from .labels import LABELS
 from .types import ClipResult
 
+if TYPE_CHECKING:
+    from .backends import Runtime, SessionInfo
+
 LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
-USER_ERROR: Final = 2
 
 app = typer.Typer(
     help="Which emotion do a face and a voice show?",
@@ -37,11 +49,6 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-BundleOption = Annotated[
-    Path | None,
-    typer.Option("--bundle", help="Folder of a model bundle; by default the packaged one."),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, intel:gpu or intel:npu.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (without the timeline).")]
 TimelineOption = Annotated[
     Path | None, typer.Option("--timeline", help="Write a CSV with a row for every frame.")
@@ -54,27 +61,41 @@ def predict(
     as_json: JsonOption = False,
     timeline: TimelineOption = None,
     bundle: BundleOption = None,
+    backend: BackendOption = "auto",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
 ) -> None:
     """Say which emotion a clip shows, from face and voice."""
-    _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, device=device)
+    with user_errors():
+        runtime = _runtime(backend, device, precision, threads, strict)
+        _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, runtime=runtime)
 
 
 @app.command()
 def demo(as_json: JsonOption = False, timeline: TimelineOption = None) -> None:
     """Do the same for the small clip that comes with the package."""
+    from .backends import Runtime
     from .demo import demo_clip
 
-    _predict(demo_clip(), as_json=as_json, timeline=timeline, bundle=None, device="auto")
+    with user_errors():
+        _predict(demo_clip(), as_json=as_json, timeline=timeline, bundle=None, runtime=Runtime())
 
 
 @app.command()
 def info(
-    as_json: JsonOption = False, bundle: BundleOption = None, device: DeviceOption = "auto"
+    as_json: JsonOption = False,
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
 ) -> None:
     """Say what would run: model, runtime, device, precision, versions, terms of use."""
-    with _user_errors():
-        rows = _info(bundle, device)
+    with user_errors():
+        rows = _info(bundle, _runtime(backend, device, precision, threads, strict))
     if as_json:
         out.print_json(data=rows)
         return
@@ -82,6 +103,18 @@ def info(
     for name, value in rows.items():
         table.add_row(name.replace("_", " "), Text(value))
     out.print(table)
+
+
+_runtime_commands.register(app)
+_doctor_command.register(app)
+
+
+def _runtime(
+    backend: str, device: str, precision: str, threads: int | None, strict: bool
+) -> Runtime:
+    from .backends import Runtime
+
+    return Runtime(backend, device, precision, threads, strict)
 
 
 def _print_version(wanted: bool) -> None:
@@ -103,32 +136,31 @@ def _options(
 
 
 def _predict(
-    clip: Path, *, as_json: bool, timeline: Path | None, bundle: Path | None, device: str
+    clip: Path, *, as_json: bool, timeline: Path | None, bundle: Path | None, runtime: Runtime
 ) -> None:
-    with _user_errors():
-        if timeline is None:
-            result, seconds = _run(clip, bundle, device)
-        else:
-            with _new_file(timeline, clip) as file:
-                result, seconds = _run(clip, bundle, device)
-                write_timeline(result, file)
-        if as_json:
-            sys.stdout.write(result.to_json(timeline=False, indent=2) + "\n")
-        else:
-            _show(clip, result, seconds)
-            if timeline is not None:
-                _line(f"timeline: {timeline} ({len(result.timeline)} rows)")
-        sys.stdout.flush()
+    if timeline is None:
+        result, seconds = _run(clip, bundle, runtime)
+    else:
+        with _new_file(timeline, clip) as file:
+            result, seconds = _run(clip, bundle, runtime)
+            write_timeline(result, file)
+    if as_json:
+        sys.stdout.write(result.to_json(timeline=False, indent=2) + "\n")
+    else:
+        _show(clip, result, seconds)
+        if timeline is not None:
+            _line(f"timeline: {timeline} ({len(result.timeline)} rows)")
+    sys.stdout.flush()
 
 
-def _run(clip: Path, bundle: Path | None, device: str) -> tuple[ClipResult, float]:
+def _run(clip: Path, bundle: Path | None, runtime: Runtime) -> tuple[ClipResult, float]:
     """The answer, and the seconds that it took once the networks were loaded."""
     from .bundle import DEFAULT_BUNDLE
     from .media import probe
     from .recognizer import Recognizer
 
     duration_s = probe(clip).duration_s
-    with Recognizer(bundle or DEFAULT_BUNDLE, device=device) as recognizer:
+    with Recognizer(bundle or DEFAULT_BUNDLE, **asdict(runtime)) as recognizer:
         started = time.perf_counter()
         if err.is_terminal and (duration_s is None or duration_s >= LONG_CLIP_S):
             columns = (
@@ -185,7 +217,7 @@ def _line(text: str, style: str = "") -> None:
     out.print(Text(text, style=style), soft_wrap=True)
 
 
-def _info(bundle: Path | None, device: str) -> dict[str, str]:
+def _info(bundle: Path | None, runtime: Runtime) -> dict[str, str]:
     import platform
 
     import av
@@ -195,10 +227,10 @@ def _info(bundle: Path | None, device: str) -> dict[str, str]:
     from .bundle import DEFAULT_BUNDLE
     from .recognizer import Recognizer
 
-    with Recognizer(bundle or DEFAULT_BUNDLE, device=device) as recognizer:
+    with Recognizer(bundle or DEFAULT_BUNDLE, **asdict(runtime)) as recognizer:
         found = recognizer.info
     networks = {
-        f"{name}_network": "none" if session is None else ", ".join(asdict(session).values())
+        f"{name}_network": "none" if session is None else _ran(session)
         for name, session in (
             ("detector", found.detector), ("expression", found.expression), ("voice", found.voice),
         )
@@ -208,6 +240,7 @@ def _info(bundle: Path | None, device: str) -> dict[str, str]:
         "model": found.model,
         "bundle": str(found.bundle),
         **networks,
+        **({"instead": "; ".join(found.notes)} if found.notes else {}),
         "voice_features": found.voice_features,
         **{
             f"licence_of_{part}": f"{licence.name}; commercial use: {licence.commercial_ok}; {licence.terms}"
@@ -219,6 +252,11 @@ def _info(bundle: Path | None, device: str) -> dict[str, str]:
         "pyav": av.__version__,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
+
+
+def _ran(session: SessionInfo) -> str:
+    layers = ", ".join(f"{count} layers in {name}" for name, count in session.layers.items())
+    return ", ".join(filter(None, (session.backend, session.device, layers, session.engine)))
 
 
 def write_timeline(result: ClipResult, file: TextIO) -> None:
@@ -275,15 +313,8 @@ def _new_file(target: Path, clip: Path) -> Iterator[TextIO]:
         raise
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # whoever read our output has seen enough: typer ends quietly
-        raise
-    except (OccamError, ValueError, OSError) as error:
-        err.print(Text(f"occam: {error}", style="red"), soft_wrap=True)
-        raise typer.Exit(USER_ERROR) from error
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    err.print(Text(f"occam: {message}", style="yellow"), soft_wrap=True)
 
 
 def main() -> None:
@@ -291,6 +322,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be in any script
+    warnings.showwarning = _warn
+    warnings.simplefilter("always", BackendWarning)
     app()
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .backends import BATCH, Network, Shapes
 from .errors import BundleError
 from .labels import LABELS
 
@@ -29,6 +30,9 @@ MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_CHUNKS: Final = 1024
 MAX_MEMBERS: Final = 1024
 EMBEDDING: Final = 512
+FEATURES: Final = 1582
+NETWORKS: Final = ("detector", "expression", "voice")
+DETECTOR_SIDES: Final = (32, 320, 640)  # smallest, usual and largest side of what is searched
 _FILE_NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_NUMBER: Final = float(np.finfo(np.float32).max)
 
@@ -107,6 +111,19 @@ class FusionModel:
     voice: float
 
 
+@dataclass(frozen=True)
+class Int8Form:
+    """What the manifest says of a network's INT8 file.
+
+    Attributes:
+        layers: convolutions and matrix products that it quantises.
+        default: whether it is the form that runs unless said otherwise.
+    """
+
+    layers: int
+    default: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A checked bundle.
@@ -115,6 +132,7 @@ class Bundle:
         name: of the model, as in ``recognizer.info``.
         path: its folder.
         face, voice, fusion: settings of the stages.
+        int8: of the networks that also have an INT8 form, by name.
         trained_on, metrics: what its makers say of it, as in the manifest.
         licences: under "code", "weights" and "data".
     """
@@ -124,10 +142,15 @@ class Bundle:
     face: FaceModel
     voice: VoiceModel
     fusion: FusionModel
+    int8: Mapping[str, Int8Form]
     trained_on: tuple[str, ...]
     metrics: Mapping[str, Any]
     licences: Mapping[str, Licence]
     _files: Mapping[str, Mapping[str, Any]]
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest names this file."""
+        return name in self._files
 
     def read(self, name: str) -> bytes:
         """The bytes of one of the bundle's files.
@@ -138,6 +161,31 @@ class Bundle:
         if name not in self._files:
             raise BundleError(f"{self.path}: the manifest names no file {name!r}")
         return _read_checked(self.path, name, self._files[name])
+
+    def network(self, name: str) -> Network:
+        """The "detector", "expression" or "voice" network, in every precision that there is.
+
+        Raises:
+            BundleError: a file has changed since the bundle was loaded.
+        """
+        form = self.int8.get(name)
+        return Network(
+            name=name,
+            float32=self.read(f"{name}.onnx"),
+            int8=None if form is None else self.read(f"{name}.int8.onnx"),
+            int8_layers=0 if form is None else form.layers,
+            prefers_int8=form is not None and form.default,
+            shapes=self._shapes(name),
+        )
+
+    def _shapes(self, name: str) -> Shapes:
+        if name == "detector":
+            small, usual, large = ((1, 3, side, side) for side in DETECTOR_SIDES)
+            return {"image": (small, usual, large)}
+        if name == "expression":
+            side = self.face.input_size
+            return {"image": ((1, 1, side, side), (BATCH, 1, side, side), (BATCH, 1, side, side))}
+        return {"features": ((1, FEATURES), (1, FEATURES), (BATCH, FEATURES))}
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
@@ -173,14 +221,15 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
             temperature=fields.positive("voice.temperature"),
         ),
         fusion=_fusion_model(fields),
+        int8=_int8_forms(fields, files),
         trained_on=tuple(map(str, fields.get("trained_on", list))),
         metrics=fields.get("metrics", dict),
         licences={part: _licence(fields, part) for part in ("code", "weights", "data")},
         _files=files,
     )
-    for needed in ("detector.onnx", "expression.onnx", "voice.onnx"):
-        if needed not in files:
-            raise fields.error("files", f"lacks {needed!r}")
+    for needed in NETWORKS:
+        if f"{needed}.onnx" not in files:
+            raise fields.error("files", f"lacks {f'{needed}.onnx'!r}")
     return bundle
 
 
@@ -198,6 +247,9 @@ class _Fields:
                 raise self.error(".".join(keys), "is missing")
             node = node[key]
         return node
+
+    def has(self, field: str) -> bool:
+        return field in self._manifest
 
     def get(self, field: str, kind: type[T]) -> T:
         value = self.at(*field.split("."))
@@ -350,6 +402,21 @@ def _fusion_model(fields: _Fields) -> FusionModel:
     if min(face, voice) < 0 or not math.isclose(face + voice, 1, abs_tol=1e-6):
         raise fields.error("fusion", f"needs two weights that sum to 1, got {face} and {voice}")
     return FusionModel(face, voice)
+
+
+def _int8_forms(fields: _Fields, files: Mapping[str, Any]) -> dict[str, Int8Form]:
+    """None of them is needed: a bundle may be float32 alone."""
+    forms: dict[str, Int8Form] = {}
+    for name in fields.get("int8", dict) if fields.has("int8") else ():
+        if name not in NETWORKS:
+            raise fields.error("int8", f"may name {', '.join(NETWORKS)}, got {name!r}")
+        layers = fields.get(f"int8.{name}.layers", int)
+        if layers < 1:
+            raise fields.error(f"int8.{name}.layers", f"must be one at least, got {layers}")
+        if f"{name}.int8.onnx" not in files:
+            raise fields.error("files", f"lacks {f'{name}.int8.onnx'!r}")
+        forms[name] = Int8Form(layers, fields.get(f"int8.{name}.default", bool))
+    return forms
 
 
 def _licence(fields: _Fields, part: str) -> Licence:

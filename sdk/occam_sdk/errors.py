@@ -15,3 +15,7 @@ class BundleError(OccamError, ValueError):
 
 class BackendError(OccamError, RuntimeError):
     """A runtime or a device that was asked for is not there; the message says how to get it."""
+
+
+class BackendWarning(UserWarning):
+    """Something else runs than what was asked for; ``strict=True`` makes it a ``BackendError``."""

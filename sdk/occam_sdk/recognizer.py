@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 from .audio.classifier import VoiceClassifier
 from .audio.decode import AudioFile, pieces
 from .audio.features import FEATURE_COUNT, INSTALL_NOTE, VoiceFeatures, check_feature_set
-from .backends import Session, SessionInfo, open_session
+from .backends import BATCH, Runtime, Session, SessionInfo, open_session
 from .bundle import DEFAULT_BUNDLE, Licence, load_bundle
-from .errors import BackendError, BundleError, MediaError
+from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
 from .media import Damage, probe
 from .types import (
@@ -37,10 +38,10 @@ from .video.aggregate import aggregate
 from .video.align import align_face
 from .video.decode import VideoFile
 from .video.expression import ExpressionNetwork
-from .video.faces import DETECTOR_OUTPUTS, LONG_SIDES, CenterFace, FaceDetector, Tracker
+from .video.faces import DETECTOR_OUTPUTS, LONG_SIDES, CenterFace, FaceDetector
+from .video.follow import follow
 from .video.watched import Watched
 
-BATCH: Final = 16  # faces scored at once
 MAX_FACES: Final = 8  # of a clip's frame, the largest: a crowd in the background decides nothing
 STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look than a frame
 
@@ -56,9 +57,11 @@ class RecognizerInfo:
     Attributes:
         model: the bundle's name.
         bundle: its folder.
-        detector, expression, voice: runtime, device and precision of each network.
+        detector, expression, voice: runtime, device and precision of each network, as read back from
+            the runtime.
         voice_features: the extractor, or why there is none.
         licences: under "code", "weights" and "data".
+        notes: what was asked for and is not what runs, and why.
     """
 
     model: str
@@ -68,6 +71,7 @@ class RecognizerInfo:
     voice: SessionInfo
     voice_features: str
     licences: Mapping[str, Licence]
+    notes: tuple[str, ...]
 
 
 class Recognizer:
@@ -75,19 +79,25 @@ class Recognizer:
 
     Args:
         bundle: folder of a model bundle; by default the one that comes with the package.
-        device: "auto", "cpu", "intel:gpu" or "intel:npu".
+        backend: "auto", "openvino", "onnxruntime", "onnxruntime-tensorrt" or "tensorrt".
+        device: "auto", "cpu", "cuda", "cuda:1", "intel:gpu", "intel:npu" or "intel:auto".
+        precision: "auto", "int8", "fp32", "bf16" or "fp16"; "auto" is INT8 for the networks that gain
+            by it.
+        threads: of the CPU; None leaves it to the runtime.
+        strict: refuse a device or precision that cannot be had. Without it a ``BackendWarning`` says
+            what runs instead, and so does ``info``.
         detector: finds the faces, in place of the bundle's own.
 
     Raises:
         BundleError: the bundle is damaged or of another format.
-        BackendError: the device is not there.
-        ValueError: no such device name.
+        BackendError: the backend is not installed; or, if ``strict``, device or precision are not had.
+        ValueError: no such backend, device or precision.
 
     A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. A turn
     lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. Without
     openSMILE (the extra ``audio``) the face alone is judged, and a result with a voice to judge says
-    so in its notes. What is remembered of a clip grows by about 3 kB for every face of every frame:
-    film of many hours is better given in parts.
+    so in its notes. Memory does not grow with a clip's length but for its timeline, about 150
+    bytes for every face of every frame.
 
     Example:
         >>> from occam_sdk import Recognizer, demo_clip
@@ -101,37 +111,44 @@ class Recognizer:
         self,
         bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
         *,
+        backend: str = "auto",
         device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        strict: bool = False,
         detector: FaceDetector | None = None,
     ) -> None:
+        runtime = Runtime(backend, device, precision, threads, strict)
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
         check_feature_set(self._bundle.voice.feature_set)
         self._detector_info: SessionInfo | None = None
         if detector is None:
-            session = self._open("detector.onnx", {"image"}, DETECTOR_OUTPUTS, device)
+            session = self._open("detector", {"image"}, DETECTOR_OUTPUTS, runtime)
             self._detector_info = session.info
             video, still = CenterFace(session), CenterFace(session, long_sides=STILL_LONG_SIDES)
             detectors: tuple[FaceDetector, FaceDetector] = video, still
         else:
             detectors = detector, detector
         outputs = {"emotion", "valence_arousal", "embedding"}
-        expression = self._open("expression.onnx", {"image"}, outputs, device)
-        voice = self._open("voice.onnx", {"features"}, {"emotion"}, device)
+        expression = self._open("expression", {"image"}, outputs, runtime)
+        voice = self._open("voice", {"features"}, {"emotion"}, runtime)
         self._expression_info, self._voice_info = expression.info, voice.info
         self._stages: _Stages | None = _Stages(
             *detectors,
             ExpressionNetwork(expression, self._bundle.face),
             VoiceClassifier(voice, self._bundle.voice),
         )
-        self._features: VoiceFeatures | None = None  # openSMILE takes a second to load: when needed
+        self._features: VoiceFeatures | None = None  # loaded when there is something to hear
+        if notes := self._notes():
+            warnings.warn("; ".join(notes), BackendWarning, stacklevel=2)
 
-    def _open(self, name: str, inputs: set[str], outputs: set[str], device: str) -> Session:
-        session = open_session(self._bundle.read(name), device=device)
+    def _open(self, name: str, inputs: set[str], outputs: set[str], runtime: Runtime) -> Session:
+        session = open_session(self._bundle.network(name), runtime)
         has_inputs, has_outputs = session.ports
         if has_inputs != inputs or not outputs <= has_outputs:
             raise BundleError(
-                f"{self._bundle.path / name}: expected inputs {sorted(inputs)} and outputs "
+                f"{self._bundle.path / name}.onnx: expected inputs {sorted(inputs)} and outputs "
                 f"{sorted(outputs)}, got {sorted(has_inputs)} and {sorted(has_outputs)}; "
                 "get a complete copy of the bundle"
             )
@@ -174,7 +191,13 @@ class Recognizer:
             voice=self._voice_info,
             voice_features=_voice_features_info(),
             licences=self._bundle.licences,
+            notes=self._notes(),
         )
+
+    def _notes(self) -> tuple[str, ...]:
+        """Each once: three networks on a device that is not there are one fact."""
+        sessions = (self._detector_info, self._expression_info, self._voice_info)
+        return tuple(dict.fromkeys(note for info in sessions if info for note in info.notes))
 
     def predict_image(self, image: NDArray[np.uint8]) -> tuple[FaceScores, ...]:
         """The faces of one picture, the largest first, and what each shows.
@@ -307,13 +330,10 @@ class Recognizer:
 
     def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> Watched:
         """Find, align and score the faces of every frame; crops are let go batch by batch."""
-        tracker, watched = Tracker(), Watched()
+        watched = Watched(self._bundle.face.chunks)
         waiting: list[_Sighting] = []
-        for row, frame in enumerate(frames):
+        for row, (frame, found) in enumerate(follow(frames, stages.video_detector.detect)):
             height, width = frame.image.shape[:2]
-            found = tracker.update(
-                stages.video_detector.detect(frame.image), frame.time_s, (width, height)
-            )
             faces = _largest_first(found)[:MAX_FACES]
             crops = self._crops(frame.image, faces)
             waiting += [

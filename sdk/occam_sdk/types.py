@@ -26,16 +26,19 @@ def _check_array(
     name: str, array: object, dtype: type[np.generic], shape: tuple[int | str, ...]
 ) -> None:
     """Raise unless ``array`` has this dtype and shape; a string in ``shape`` is any length."""
+    fits = False
+    if isinstance(array, np.ndarray):
+        fits = array.ndim == len(shape) and all(
+            isinstance(wanted, str) or wanted == got
+            for wanted, got in zip(shape, array.shape, strict=True)
+        )
+        if fits and array.dtype == dtype:
+            return
     want = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''}) {np.dtype(dtype).name}"
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected {want}, got {type(array).__name__}")
-    fits = array.ndim == len(shape) and all(
-        isinstance(wanted, str) or wanted == got
-        for wanted, got in zip(shape, array.shape, strict=True)
-    )
-    if not fits or array.dtype != dtype:
-        error = TypeError if fits else ValueError
-        raise error(f"{name}: expected {want}, got {array.shape} {array.dtype}")
+    error = TypeError if fits else ValueError
+    raise error(f"{name}: expected {want}, got {array.shape} {array.dtype}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +291,8 @@ class ClipResult:
         status: which modalities there was evidence for.
         face, voice: each modality's own answer, or None when it is missing.
         weights: the fusion weights that were really used.
-        timeline: one row a decoded frame, in order of time.
+        timeline: one row a decoded frame, in order of time; ``predict`` gives a sequence that makes
+            each row when it is asked for.
         duration_s: how much of the clip was analysed, in seconds.
         truncated: the file ended early or was damaged; what could be decoded is in the result.
         notes: what the user should know about this answer, in plain words.
@@ -301,7 +305,7 @@ class ClipResult:
     face: ModalityScores | None
     voice: ModalityScores | None
     weights: FusionWeights
-    timeline: tuple[TimelineRow, ...]
+    timeline: Sequence[TimelineRow]
     duration_s: float
     truncated: bool = False
     notes: tuple[str, ...] = ()

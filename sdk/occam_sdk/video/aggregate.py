@@ -18,7 +18,8 @@ def aggregate(frames: FrameScores, model: FaceModel) -> ModalityScores | None:
     them. Valence and arousal are of the unweighted frames.
 
     Args:
-        frames: T scored frames of one face, in order of time.
+        frames: T scored frames of one face, in order of time; or those of them that the selection
+            picks, for it picks them all once more.
         model: number of chunks, heads and temperature.
     """
     chosen = _core.select_frames(frames.scores, model.chunks)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ..media import Damage, decode, open_media, start_s, time_s, video_stream
@@ -52,6 +54,7 @@ class VideoFile:
         start = start_s(container)
         interval_s = 1 / float(stream.average_rate or stream.base_rate or DEFAULT_RATE_HZ)
         disordered, last_s = 0, -float("inf")
+        reformatter = VideoReformatter()  # a picture's own would start threads for each picture
         for index, picture in enumerate(decode(container, stream, self.damage)):
             due_s = time_s(picture, stream, start)
             if due_s is None:
@@ -65,14 +68,14 @@ class VideoFile:
                     due_s = last_s + TICK_S
             last_s = due_s
             self.end_s = due_s + interval_s
-            yield Frame(index, due_s, _upright(picture))
+            yield Frame(index, due_s, _upright(picture, reformatter))
         if disordered:
             self.damage.notes.append(f"frames whose timestamps did not increase: {disordered}")
 
 
-def _upright(picture: av.VideoFrame) -> NDArray[np.uint8]:
+def _upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
     """(H, W, 3) BGR, turned and mirrored as the stream's display matrix asks for."""
-    image = picture.to_ndarray(format="bgr24")
+    image = reformatter.reformat(picture, format="bgr24").to_ndarray()
     if _mirrored(picture):
         image = image[::-1]
     # av_display_rotation_get, which this is, counts counterclockwise, and so does rot90.
@@ -85,8 +88,11 @@ def _mirrored(picture: av.VideoFrame) -> bool:
 
     ``VideoFrame.rotation`` is where such a matrix takes the x axis; the y axis goes the other way.
     """
+    # Not ``picture.side_data``: it and the picture hold each other, and so hundreds of pictures would
+    # wait in memory for the garbage collector.
+    side_data: Any = SideDataContainer
     try:
-        matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+        matrix: Any = side_data(picture).get("DISPLAYMATRIX")
     except ValueError:  # PyAV before 19 does not know every kind of side data
         return False
     if matrix is None:

@@ -1,8 +1,7 @@
-"""Faces with five landmarks in one picture; then who is who along a clip."""
+"""Faces with five landmarks in one picture."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, Protocol
 
 import cv2
@@ -56,12 +55,8 @@ class CenterFace:
     def _detect_at(self, image: NDArray[np.uint8], long_side: int) -> tuple[Face, ...]:
         """Faces seen when the longer side has about this many pixels (a multiple of 32)."""
         height, width = image.shape[:2]
-        scale = long_side / max(height, width)
-        size = (_round_up(width * scale), _round_up(height * scale))
-        resized = cv2.resize(
-            image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        )
-        tensor = resized.transpose(2, 0, 1)[None].astype(np.float32)
+        tensor = detector_input(image, long_side)
+        size = tensor.shape[:1:-1]
         out = self._session.run({"image": tensor})
         boxes, landmarks, scores = _decode(
             out["heatmap"][0, 0], out["log_size"][0], out["offset"][0], out["landmarks"][0]
@@ -74,6 +69,20 @@ class CenterFace:
             Face(np.clip(boxes[i], 0, limits), landmarks[i], float(scores[i]))
             for i in _suppress(boxes, scores)
         )
+
+
+def detector_input(image: NDArray[np.uint8], long_side: int) -> NDArray[np.float32]:
+    """(1, 3, H, W) float32 BGR in [0, 255] of a (H', W', 3) uint8 picture.
+
+    The longer side gets about ``long_side`` pixels; both are multiples of 32.
+    """
+    height, width = image.shape[:2]
+    scale = long_side / max(height, width)
+    size = (_round_up(width * scale), _round_up(height * scale))
+    resized = cv2.resize(
+        image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
 
 
 def _round_up(side: float) -> int:
@@ -109,66 +118,3 @@ def _suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[i
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, MAX_OVERLAP)
     return [int(i) for i in np.asarray(kept).reshape(-1)]
-
-
-MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
-TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
-TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
-
-
-class Tracker:
-    """Says who is who along a clip: each face takes the id of the last box that it overlaps most."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[float, int, Face]] = {}  # time, frame and face, last seen
-        self._next_id = 0
-        self._frame = 0
-
-    def update(
-        self, faces: tuple[Face, ...], time_s: float, size: tuple[int, int] = (1, 1)
-    ) -> tuple[Face, ...]:
-        """The same faces with ids; call with the frames of one clip in order of time.
-
-        Args:
-            faces: of one frame.
-            time_s: of that frame, in seconds.
-            size: width and height of that frame: a clip may change its resolution on the way.
-        """
-        whole = np.array([*size, *size], np.float32)
-        seen = [replace(face, box_xyxy=face.box_xyxy / whole) for face in faces]
-        self._frame += 1
-        self._last = {
-            track: (seen_s, frame, face)
-            for track, (seen_s, frame, face) in self._last.items()
-            if time_s - seen_s <= TRACK_MEMORY_S or self._frame - frame <= TRACK_MEMORY_FRAMES
-        }
-        pairs = sorted(
-            (
-                (overlap, track, index)
-                for track, (_, _, last) in self._last.items()
-                for index, face in enumerate(seen)
-                if (overlap := intersection_over_union(last, face)) >= MIN_TRACK_OVERLAP
-            ),
-            key=lambda pair: -pair[0],
-        )
-        ids: dict[int, int] = {}
-        for _, track, index in pairs:
-            if index not in ids and track not in ids.values():
-                ids[index] = track
-        named = []
-        for index, face in enumerate(faces):
-            if index not in ids:
-                ids[index], self._next_id = self._next_id, self._next_id + 1
-            named.append(replace(face, track_id=ids[index]))
-            self._last[ids[index]] = time_s, self._frame, seen[index]
-        return tuple(named)
-
-
-def intersection_over_union(one: Face, other: Face) -> float:
-    """Of the two boxes, in [0, 1]."""
-    left_top = np.maximum(one.box_xyxy[:2], other.box_xyxy[:2])
-    right_bottom = np.minimum(one.box_xyxy[2:], other.box_xyxy[2:])
-    width, height = np.maximum(right_bottom - left_top, 0).tolist()
-    common: float = width * height
-    union = one.area + other.area - common
-    return common / union if union > 0 else 0.0

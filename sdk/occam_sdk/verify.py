@@ -1,0 +1,218 @@
+"""Whether the networks compute on this machine what they computed where they were made.
+
+A bundle holds samples: aligned faces, voice features, frames of its demo clip, and what each network said
+of them when the bundle was made. Every runtime and precision of this machine is held against that.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import BATCH, Runtime, Session, SessionInfo, devices, installed, open_session
+from .bundle import NETWORKS, Bundle
+from .demo import demo_clip
+from .errors import BackendError, BundleError
+from .video.decode import VideoFile
+from .video.expression import network_input
+from .video.faces import CenterFace
+
+SAMPLES: Final = "samples.npz"
+FRAMES: Final = (0, 25, 50, 74)  # of the demo clip: what the detector is shown
+TOLERANCE: Final[Mapping[str, float]] = {"fp32": 0.005, "int8": 0.25, "bf16": 0.5, "fp16": 0.05}
+"""How far a logit may lie from the one of the same form where the bundle was made (bf16 and fp16: from the
+float32 one). Runtimes round INT8 sums at different places, which moves a few values by a step."""
+TOLERANCE_FACE: Final[Mapping[str, float]] = {"fp32": 0.01, "int8": 0.1, "bf16": 0.1, "fp16": 0.02}
+"""How far a landmark may lie from where it was, in distances between the eyes."""
+CALLS: Final = 30  # of which the median is the latency, after
+WARM_UP: Final = 5  # more
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One network on one runtime in one precision, held against the bundle's samples.
+
+    Attributes:
+        network: "detector", "expression" or "voice".
+        backend, device, precision: what was asked for.
+        info: what ran, or None if nothing did.
+        count: how many samples.
+        max_delta: largest |difference|: of logits, or of landmarks in distances between the eyes.
+        agreement: share of samples with the same class (a face at the same place) as in float32.
+        latency_ms: median of a call: one picture, one face, one voice.
+        failure: why this is not right; "" if it is.
+    """
+
+    network: str
+    backend: str
+    device: str
+    precision: str
+    info: SessionInfo | None = None
+    count: int = 0
+    max_delta: float | None = None
+    agreement: float | None = None
+    latency_ms: float | None = None
+    failure: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        ran = None if self.info is None else {**asdict(self.info), "precision": self.info.precision}
+        return {**asdict(self), "info": ran, "passed": not self.failure}
+
+
+def verify(bundle: Bundle, runtimes: Sequence[Runtime] | None = None) -> Iterator[Check]:
+    """Hold every network against the bundle's samples, one check after another.
+
+    Args:
+        bundle: with samples, as ``python -m export.int8`` adds them.
+        runtimes: which to check; by default every runtime, device and precision of this machine.
+
+    Raises:
+        BundleError: the bundle has no samples, or they are damaged.
+    """
+    samples = load_samples(bundle)
+    for runtime in every_runtime() if runtimes is None else runtimes:
+        for name in NETWORKS:
+            if runtime.precision == "int8" and name not in bundle.int8:
+                continue
+            yield _check(bundle, name, runtime, samples)
+
+
+def every_runtime() -> tuple[Runtime, ...]:
+    """What this machine has: each runtime on each of its devices, in float32 and INT8."""
+    found = []
+    for backend in installed():
+        try:
+            seen = devices(backend)
+        except BackendError:  # there, but it does not load: occam doctor says why
+            continue
+        found += [
+            Runtime(backend, device, precision)
+            for device in seen
+            if device != "intel:auto"  # one of the others
+            for precision in ("fp32", "int8")
+        ]
+    return tuple(found)
+
+
+def load_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """``faces`` (N, S, S) uint8, ``features`` (M, 1582) float32, and what was said of them.
+
+    Under "expression.int8.emotion" is what the network said in INT8 where the bundle was made,
+    under "detector.fp32.landmarks" (K, 5, 2) where the landmarks of each frame's largest face were.
+
+    Raises:
+        BundleError: there are none, or they are damaged.
+    """
+    if not bundle.has(SAMPLES):
+        raise BundleError(
+            f"{bundle.path}: has no {SAMPLES}, so there is nothing to verify it by; "
+            "python -m export.int8 of the repository adds it"
+        )
+    try:
+        with np.load(io.BytesIO(bundle.read(SAMPLES)), allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise BundleError(
+            f"{bundle.path / SAMPLES}: not an .npz without pickles ({error}); get a complete copy"
+        ) from error
+
+
+def outputs(
+    name: str, session: Session, samples: Mapping[str, NDArray[Any]], bundle: Bundle
+) -> dict[str, Floats]:
+    """What a network says of the samples: its own outputs, or "landmarks" of the detector."""
+    if name == "detector":
+        return {"landmarks": _landmarks(session)}
+    port, rows = _rows(name, samples, bundle)
+    parts = [session.run({port: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def demo_frames() -> list[NDArray[np.uint8]]:
+    """What the detector is shown: (320, 320, 3) uint8 BGR."""
+    frames = islice(VideoFile(demo_clip()), max(FRAMES) + 1)
+    return [frame.image for frame in frames if frame.index in FRAMES]
+
+
+def _rows(name: str, samples: Mapping[str, NDArray[Any]], bundle: Bundle) -> tuple[str, Floats]:
+    if name == "voice":
+        return "features", samples["features"]
+    crops = np.repeat(samples["faces"][..., None], 3, axis=-1)
+    return "image", network_input(crops, bundle.face.mean, bundle.face.std)
+
+
+def _landmarks(session: Session) -> Floats:
+    """(K, 5, 2) of the largest face in each frame, NaN where none is found."""
+    detector = CenterFace(session)
+    found = np.full((len(FRAMES), 5, 2), np.nan, np.float32)
+    for row, image in enumerate(demo_frames()):
+        if faces := detector.detect(image):
+            found[row] = max(faces, key=lambda face: face.area).landmarks
+    return found
+
+
+def _check(
+    bundle: Bundle, name: str, runtime: Runtime, samples: Mapping[str, NDArray[Any]]
+) -> Check:
+    asked = (name, runtime.backend, runtime.device, runtime.precision)
+    try:
+        session = open_session(bundle.network(name), runtime)
+        said = outputs(name, session, samples, bundle)
+        latency_ms = _latency_ms(name, session, samples, bundle)
+    except BackendError as error:
+        return Check(*asked, failure=str(error))
+    form = runtime.precision if runtime.precision in ("int8", "fp32") else "fp32"
+    main = "landmarks" if name == "detector" else "emotion"
+    got = said[main]
+    same_form, float32 = samples[f"{name}.{form}.{main}"], samples[f"{name}.fp32.{main}"]
+    if name == "detector":
+        eyes = np.linalg.norm(float32[:, 0] - float32[:, 1], axis=-1)[:, None]
+        delta = np.linalg.norm(got - same_form, axis=-1) / eyes
+        agree = (np.linalg.norm(got - float32, axis=-1) / eyes).mean(1) < 0.2
+        limit = TOLERANCE_FACE[runtime.precision]
+    else:
+        delta = np.abs(got - same_form)
+        agree = got.argmax(1) == float32.argmax(1)
+        limit = TOLERANCE[runtime.precision]
+    failure = "; ".join(session.info.notes)
+    if not np.max(delta) <= limit:  # NaN is no answer either
+        failure = (
+            f"differs by {np.max(delta):.3g} from where the bundle was made, allowed are {limit:g}"
+        )
+    return Check(
+        *asked,
+        session.info,
+        len(got),
+        float(np.max(delta)),
+        float(agree.mean()),
+        latency_ms,
+        failure,
+    )
+
+
+def _latency_ms(
+    name: str, session: Session, samples: Mapping[str, NDArray[Any]], bundle: Bundle
+) -> float:
+    if name == "detector":
+        call: Callable[[], object] = partial(CenterFace(session).detect, demo_frames()[0])
+    else:
+        port, rows = _rows(name, samples, bundle)
+        call = partial(session.run, {port: rows[:1]})
+    taken = []
+    for _ in range(CALLS + WARM_UP):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(taken[WARM_UP:])

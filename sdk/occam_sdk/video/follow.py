@@ -1,0 +1,152 @@
+"""Who is where in every frame of a clip, while the detector looks at every other frame only.
+
+Between two looks that show the same people a face has moved by a few pixels, and where it was in the
+middle is known better from both sides than a small detector sees it. So a look is saved wherever nobody
+has come, gone or jumped meanwhile; else the frame in the middle is looked at as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import Face, Frame
+
+MAX_STEP_S: Final = 0.06  # frames further apart than this are all looked at
+MIN_STEADY_OVERLAP: Final = 0.5  # of a face's boxes on both sides of a frame that is not looked at
+MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
+TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
+TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
+
+Detect = Callable[[NDArray[np.uint8]], tuple[Face, ...]]
+"""The method of a ``FaceDetector``."""
+
+
+def follow(frames: Iterator[Frame], detect: Detect) -> Iterator[tuple[Frame, tuple[Face, ...]]]:
+    """Every frame with its faces, ``track_id`` set; call with the frames of one clip in order of time.
+
+    Holds back one frame at most.
+    """
+    tracker = Tracker()
+    before: Frame | None = None  # the last frame that was looked at,
+    seen: tuple[Face, ...] = ()  # and its faces
+    skipped: Frame | None = None
+    for frame in frames:
+        if before is not None and skipped is None and _near(before, frame):
+            skipped = frame
+            continue
+        faces = detect(frame.image)
+        if skipped is not None:
+            assert before is not None
+            share = (skipped.time_s - before.time_s) / (frame.time_s - before.time_s)
+            between = _between(seen, faces, share) if _near(skipped, frame) else None
+            if between is None:
+                between = _named(tracker, skipped, detect(skipped.image))
+            yield skipped, between
+            skipped = None
+        seen = _named(tracker, frame, faces)
+        yield frame, seen
+        before = frame
+    if skipped is not None:
+        yield skipped, _named(tracker, skipped, detect(skipped.image))
+
+
+def _near(one: Frame, other: Frame) -> bool:
+    return other.time_s - one.time_s <= MAX_STEP_S and one.image.shape == other.image.shape
+
+
+def _named(tracker: Tracker, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+    height, width = frame.image.shape[:2]
+    return tracker.update(faces, frame.time_s, (width, height))
+
+
+def _between(
+    seen: tuple[Face, ...], faces: tuple[Face, ...], share: float
+) -> tuple[Face, ...] | None:
+    """Where the faces ``seen`` are at this share of the time to ``faces``; None unless all are in both."""
+    if len(seen) != len(faces):
+        return None
+    left = list(faces)
+    found = []
+    for face in seen:
+        match = max(left, key=lambda other: intersection_over_union(face, other))
+        if intersection_over_union(face, match) < MIN_STEADY_OVERLAP:
+            return None
+        left = [other for other in left if other is not match]
+        found.append(
+            replace(
+                face,
+                box_xyxy=_mixed(face.box_xyxy, match.box_xyxy, share),
+                landmarks=_mixed(face.landmarks, match.landmarks, share),
+                confidence=min(face.confidence, match.confidence),
+            )
+        )
+    return tuple(found)
+
+
+def _mixed(
+    one: NDArray[np.float32], other: NDArray[np.float32], share: float
+) -> NDArray[np.float32]:
+    return np.asarray(one + np.float32(share) * (other - one), np.float32)
+
+
+class Tracker:
+    """Says who is who along a clip: each face takes the id of the last box that it overlaps most."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[float, int, Face]] = {}  # time, frame and face, last seen
+        self._next_id = 0
+        self._frame = 0
+
+    def update(
+        self, faces: tuple[Face, ...], time_s: float, size: tuple[int, int] = (1, 1)
+    ) -> tuple[Face, ...]:
+        """The same faces with ids; call with the frames of one clip in order of time.
+
+        Args:
+            faces: of one frame.
+            time_s: of that frame, in seconds.
+            size: width and height of that frame: a clip may change its resolution on the way.
+        """
+        whole = np.array([*size, *size], np.float32)
+        seen = [replace(face, box_xyxy=face.box_xyxy / whole) for face in faces]
+        self._frame += 1
+        self._last = {
+            track: (seen_s, frame, face)
+            for track, (seen_s, frame, face) in self._last.items()
+            if time_s - seen_s <= TRACK_MEMORY_S or self._frame - frame <= TRACK_MEMORY_FRAMES
+        }
+        pairs = sorted(
+            (
+                (overlap, track, index)
+                for track, (_, _, last) in self._last.items()
+                for index, face in enumerate(seen)
+                if (overlap := intersection_over_union(last, face)) >= MIN_TRACK_OVERLAP
+            ),
+            key=lambda pair: -pair[0],
+        )
+        ids: dict[int, int] = {}
+        for _, track, index in pairs:
+            if index not in ids and track not in ids.values():
+                ids[index] = track
+        named = []
+        for index, face in enumerate(faces):
+            if index not in ids:
+                ids[index], self._next_id = self._next_id, self._next_id + 1
+            named.append(replace(face, track_id=ids[index]))
+            self._last[ids[index]] = time_s, self._frame, seen[index]
+        return tuple(named)
+
+
+def intersection_over_union(one: Face, other: Face) -> float:
+    """Of the two boxes, in [0, 1]."""
+    left_top = np.maximum(one.box_xyxy[:2], other.box_xyxy[:2])
+    right_bottom = np.minimum(one.box_xyxy[2:], other.box_xyxy[2:])
+    width, height = np.maximum(right_bottom - left_top, 0).tolist()
+    common: float = width * height
+    union = one.area + other.area - common
+    return common / union if union > 0 else 0.0
