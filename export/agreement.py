@@ -89,6 +89,19 @@ def agreement(outputs: Outputs, reference: Outputs, targets: Targets | None = No
     )
 
 
+def accuracies(outputs: Outputs, targets: Targets) -> dict[str, float]:
+    """Share of faces with a known label that both heads get right: "seven" and "eight", where known."""
+    known, voted = targets.label >= 0, targets.votes.sum(1) > 0
+    found = {}
+    if known.any():
+        right = _classes(outputs, "emotion")[known] == targets.label[known]
+        found["seven"] = float(right.mean())
+    if voted.any() and "ferplus" in outputs:
+        right = _classes(outputs, "ferplus")[voted] == targets.votes[voted].argmax(1)
+        found["eight"] = float(right.mean())
+    return found
+
+
 def run(session: Session, name: str, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """A network's outputs for any number of rows of its input ``name``."""
     parts = [session.run({name: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]

@@ -7,9 +7,9 @@ r"""Put a bundle together: networks, heads, clip, model card, and the manifest w
         --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
     python -m export.bundle --metrics runs/accuracy.json --out sdk/occam_sdk/models
 
-The second form writes the figures that were measured on the finished files into the manifest.
-``detector.onnx`` (export.detector), ``demo.mp4`` (export.demo) and ``MODEL_CARD.md`` lie in the folder
-before.
+The first command makes a bundle in float32, to which ``export.int8`` adds its INT8 files. The last one
+writes the figures that were measured on the finished files into the manifest. ``detector.onnx``
+(export.detector), ``demo.mp4`` (export.demo) and ``MODEL_CARD.md`` lie in the folder before.
 """
 
 from __future__ import annotations
@@ -26,9 +26,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from occam_sdk.bundle import DEFAULT_BUNDLE, FORMAT_VERSION, MANIFEST, load_bundle
+from occam_sdk.bundle import (
+    DEFAULT_BUNDLE,
+    FORMAT_VERSION,
+    MANIFEST,
+    NETWORKS,
+    Bundle,
+    load_bundle,
+)
 from occam_sdk.errors import BundleError
 from occam_sdk.labels import LABELS
+from occam_sdk.verify import SAMPLES
 from training.cache import load_cache
 from training.clips import CHUNKS, open_network
 from training.compose import load as load_composition
@@ -48,9 +56,13 @@ from training.voice import (
 )
 
 from .networks import expression_onnx, voice_onnx
+from .samples import write_samples
 
 ABOUT: Final = Path(__file__).parent / "about.json"
 SHIPPED: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
+MADE_OF_NETWORKS: Final = (
+    *(f"{name}.int8.onnx" for name in NETWORKS), "calibration.csv", SAMPLES,
+)  # fmt: skip
 TAUS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 FUSION: Final = {"face": 0.65, "voice": 0.35}  # the paper's first submission [Table 4]
 
@@ -125,6 +137,8 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     for name in ("detector.onnx", "LICENSE-CenterFace"):
         if not (out / name).is_file():
             shutil.copy(DEFAULT_BUNDLE / name, out / name)
+    for name in MADE_OF_NETWORKS:  # they belong to networks that are no longer there
+        (out / name).unlink(missing_ok=True)
     (out / "expression.onnx").write_bytes(expression_onnx(face))
     (out / "voice.onnx").write_bytes(voice_onnx(voice))
     np.savez(out / "heads.npz", **heads)
@@ -186,7 +200,12 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
     scale = np.float32(manifest["face"]["temperature"] / composed.face_temperature)
     heads |= {name: scale * heads[name] for name in ("emotion_weight", "emotion_bias")}
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("expression.onnx", "detector.onnx", "LICENSE-CenterFace"):
+    manifest["int8"] = {
+        name: form for name, form in manifest.get("int8", {}).items() if name != "voice"
+    }
+    int8 = [f"{name}.int8.onnx" for name in manifest["int8"]]
+    taken = ("expression.onnx", "detector.onnx", "LICENSE-CenterFace", "calibration.csv", *int8)
+    for name in taken:
         if (base / name).is_file():
             shutil.copy(base / name, out / name)
     (out / "voice.onnx").write_bytes(voice_onnx(composed.voice))
@@ -201,6 +220,8 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
         "metrics": {},
         **said,
     }
+    write_manifest(manifest, out)
+    write_samples(out)
     write_manifest(manifest, out)
 
 
@@ -263,6 +284,12 @@ def write_manifest(manifest: dict[str, Any], out: Path) -> None:
     )
 
 
+def measured_file(bundle: Bundle) -> str:
+    """Name of the expression network's file that runs by default, and that figures are of."""
+    form = bundle.int8.get("expression")
+    return "expression.int8.onnx" if form is not None and form.default else "expression.onnx"
+
+
 def add_metrics(measured: Path, out: Path) -> None:
     """Put the figures of ``benchmarks.accuracy`` into the manifest of the bundle ``out``.
 
@@ -271,8 +298,9 @@ def add_metrics(measured: Path, out: Path) -> None:
     """
     manifest = json.loads((out / MANIFEST).read_text())
     metrics = json.loads(measured.read_text())
-    if metrics.get("expression_sha256") != manifest["files"]["expression.onnx"]["sha256"]:
-        raise ValueError(f"{measured}: was measured on another expression.onnx; measure again")
+    name = measured_file(load_bundle(out))
+    if metrics.get("expression_sha256") != manifest["files"][name]["sha256"]:
+        raise ValueError(f"{measured}: was measured on another {name}; measure again")
     manifest["metrics"] = metrics
     write_manifest(manifest, out)
 

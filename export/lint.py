@@ -190,7 +190,7 @@ class _Linter:
         for node in self._graph.node:
             if node.op_type != "Add" or node.name in additions:
                 continue
-            behind = [self._behind(name) for name in node.input]
+            behind = [self._behind(name) for name in node.input if self._dequantised(name)]
             if any(source in self.quantised for source in behind):
                 self._say("fusion", node, "is cut off from its convolution by Q/DQ")
         for layer in self.quantised:

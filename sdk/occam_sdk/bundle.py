@@ -135,6 +135,7 @@ class Bundle:
         int8: of the networks that also have an INT8 form, by name.
         trained_on, metrics: what its makers say of it, as in the manifest.
         licences: under "code", "weights" and "data".
+        files: "size" and "sha256" of each, by name.
     """
 
     name: str
@@ -146,11 +147,11 @@ class Bundle:
     trained_on: tuple[str, ...]
     metrics: Mapping[str, Any]
     licences: Mapping[str, Licence]
-    _files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Mapping[str, Any]]
 
     def has(self, name: str) -> bool:
         """Whether the manifest names this file."""
-        return name in self._files
+        return name in self.files
 
     def read(self, name: str) -> bytes:
         """The bytes of one of the bundle's files.
@@ -158,9 +159,9 @@ class Bundle:
         Raises:
             BundleError: the bundle has no such file, or its bytes are not those of the manifest.
         """
-        if name not in self._files:
+        if name not in self.files:
             raise BundleError(f"{self.path}: the manifest names no file {name!r}")
-        return _read_checked(self.path, name, self._files[name])
+        return _read_checked(self.path, name, self.files[name])
 
     def network(self, name: str) -> Network:
         """The "detector", "expression" or "voice" network, in every precision that there is.
@@ -225,7 +226,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
         trained_on=tuple(map(str, fields.get("trained_on", list))),
         metrics=fields.get("metrics", dict),
         licences={part: _licence(fields, part) for part in ("code", "weights", "data")},
-        _files=files,
+        files=files,
     )
     for needed in NETWORKS:
         if f"{needed}.onnx" not in files:

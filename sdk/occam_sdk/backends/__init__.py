@@ -280,13 +280,7 @@ def _place(asked: Runtime, notes: list[str]) -> tuple[str, str]:
             return backend, wanted
         if wanted == "auto" and seen:
             return backend, seen[0]
-    if asked.backend == "auto":
-        others = [name for name in ("openvino", "onnxruntime") if name in installed()]
-        if not others:
-            raise BackendError("no runtime is installed: pip install openvino")
-        fallback: str = others[0]
-    else:
-        fallback = asked.backend
+    fallback = _fallback() if asked.backend == "auto" else asked.backend
     if "cpu" not in devices(fallback):
         raise BackendError(
             f"device {asked.device!r} is not available to {fallback} on this machine "
@@ -296,6 +290,24 @@ def _place(asked: Runtime, notes: list[str]) -> tuple[str, str]:
         f"device {asked.device!r} is not available on this machine; {fallback} runs on the CPU instead"
     )
     return fallback, "cpu"
+
+
+def _fallback() -> str:
+    """The runtime that runs on every CPU.
+
+    Raises:
+        BackendError: there is none; with the line that installs it.
+    """
+    refused = []
+    for name in ("openvino", "onnxruntime"):
+        if name in installed():
+            try:
+                devices(name)
+            except BackendError as error:
+                refused.append(str(error))
+            else:
+                return name
+    raise BackendError("; ".join(refused) or "no runtime is installed: pip install openvino")
 
 
 def _gains_by_int8(network: Network, backend: str, device: str) -> bool:

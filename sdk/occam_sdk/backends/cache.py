@@ -143,7 +143,7 @@ def _read(path: Path) -> tuple[dict[str, str], bytes]:
     try:
         header = json.loads(line)
         expected = header["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: its first line is no key; delete the file") from error
     if hashlib.sha256(engine).hexdigest() != expected:
         raise ValueError(f"{path}: it was cut or changed; delete the file")

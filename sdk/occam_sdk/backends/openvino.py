@@ -53,6 +53,10 @@ class OpenVINOSession:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot load the model: {str(error).strip()}") from error
         self._request = self._compiled.create_infer_request()
+        self._ports = (
+            frozenset(port.get_any_name() for port in self._compiled.inputs),
+            frozenset(port.get_any_name() for port in self._compiled.outputs),
+        )
 
     def _compile(self, order: Order) -> openvino.CompiledModel:
         if self._name != "CPU":  # the others' plugins keep what they compile themselves, or cannot
@@ -71,8 +75,13 @@ class OpenVINOSession:
         cache = EngineCache()
         kept, why = cache.load(key)
         if kept is not None:
-            self._engine = f"{cache.path(key)}: read"
-            return self._core.import_model(kept, self._name, self._config)
+            try:
+                compiled = self._core.import_model(kept, self._name, self._config)
+            except RuntimeError as error:  # virtual machines give different CPUs one name
+                why = f"OpenVINO cannot read the last one: {_last_line(error)}"
+            else:
+                self._engine = f"{cache.path(key)}: read"
+                return compiled
         compiled = self._core.compile_model(
             self._core.read_model(order.model), self._name, self._config
         )
@@ -102,16 +111,22 @@ class OpenVINOSession:
     @property
     def ports(self) -> tuple[frozenset[str], frozenset[str]]:
         """Names of the inputs and of the outputs."""
-        inputs = (port.get_any_name() for port in self._compiled.inputs)
-        return frozenset(inputs), frozenset(port.get_any_name() for port in self._compiled.outputs)
+        return self._ports
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Every output under its name; the arrays are copies."""
+        if missing := self._ports[0] - inputs.keys():  # it would take what it was given last
+            raise BackendError(f"OpenVINO cannot run the model without {', '.join(missing)}")
         try:
             results = self._request.infer(dict(inputs), share_inputs=True)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             shapes = {name: array.shape for name, array in inputs.items()}
             raise BackendError(
-                f"OpenVINO cannot run the model on {shapes}: {str(error).strip().splitlines()[-1]}"
+                f"OpenVINO cannot run the model on {shapes}: {_last_line(error)}"
             ) from error
         return {port.get_any_name(): np.array(array) for port, array in results.items()}
+
+
+def _last_line(error: Exception) -> str:
+    """What is the matter; the lines before say where in OpenVINO's sources."""
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,104 @@
+"""Whether memory grows with a clip's length: one clip, joined to itself, and the process's size on the way.
+
+    python -m benchmarks.memory ../shared/data/clips/pyfeat_pexels.mp4 --minutes 10
+
+The clip's packets are copied behind one another into a temporary file, sound and all, and judged as one clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+import av
+
+from occam_sdk import OccamError, Recognizer
+from occam_sdk.media import probe
+
+MARKS_S: Final = (20, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 900, 1800, 3600)
+
+
+def join(clip: Path, times: int, out: Path) -> None:
+    """Write a clip that plays ``clip`` so many times over; nothing is encoded anew."""
+    with av.open(str(out), "w") as target, av.open(str(clip)) as first:
+        streams = {
+            stream.index: target.add_stream_from_template(stream)
+            for stream in (*first.streams.video[:1], *first.streams.audio[:1])
+        }
+        starts: defaultdict[int, int] = defaultdict(int)
+        for _ in range(times):
+            ends: dict[int, int] = {}
+            with av.open(str(clip)) as source:
+                for packet in source.demux([source.streams[index] for index in streams]):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    index, base = packet.stream.index, packet.time_base
+                    ends[index] = max(ends.get(index, 0), packet.pts + (packet.duration or 1))
+                    packet.pts += starts[index]
+                    packet.dts += starts[index]
+                    packet.stream, packet.time_base = streams[index], base
+                    target.mux(packet)
+            for index, end in ends.items():
+                starts[index] += end
+
+
+def resident_mb(field: str) -> float:
+    """``VmRSS`` or ``VmHWM`` (the most so far) of this process, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(field))
+
+
+def measure(clip: Path) -> dict[str, Any]:
+    """Resident memory while the clip is judged, by the time in it."""
+    curve: list[dict[str, float]] = []
+    left = list(MARKS_S)
+
+    def look(time_s: float) -> None:
+        if left and time_s >= left[0]:
+            left.pop(0)
+            curve.append({"time_s": round(time_s, 1), "rss_mb": round(resident_mb("VmRSS"), 1)})
+            print(f"{time_s:7.0f} s   {curve[-1]['rss_mb']:6.1f} MB", flush=True)
+
+    with Recognizer() as recognizer:
+        opened = resident_mb("VmRSS")
+        print(f"networks loaded: {opened:.1f} MB", flush=True)
+        result = recognizer.predict(clip, progress=look)
+    return {
+        "networks_loaded_mb": round(opened, 1),
+        "curve": curve,
+        "peak_mb": round(resident_mb("VmHWM"), 1),
+        "frames": len(result.timeline),
+        "duration_s": round(result.duration_s, 1),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    args = parser.parse_args()
+    try:
+        duration_s = probe(args.clip).duration_s
+        if not duration_s:
+            parser.error(f"{args.clip}: does not say how long it is")
+        with tempfile.TemporaryDirectory() as folder:
+            long = Path(folder) / "long.mkv"  # which takes streams of any kind
+            join(args.clip, max(1, round(60 * args.minutes / duration_s)), long)
+            found = measure(long)
+    except (OccamError, OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"peak {found['peak_mb']:.1f} MB, {found['frames']} frames, {found['duration_s']:.0f} s")
+    if args.json is not None:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
