@@ -90,6 +90,13 @@ def drop_field(folder: Path, field: str) -> None:
     write_manifest(folder, manifest)
 
 
+def drop_file(folder: Path, name: str) -> None:
+    """Let the manifest no longer name this file."""
+    manifest = read_manifest(folder)
+    del manifest["files"][name]
+    write_manifest(folder, manifest)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, unchecked."""
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -8,6 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines that tests read and write are not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCCAM_CACHE_DIR", str(tmp_path_factory.mktemp("engines")))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Networks as small as the tests' are not worth waiting for a second core of PyTorch."""

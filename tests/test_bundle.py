@@ -82,6 +82,49 @@ def test_heads_are_read_with_and_without_frame_weights(
         np.testing.assert_array_equal(getattr(heads, name), array)
 
 
+def test_a_network_comes_in_every_form_that_the_bundle_has(folder: Path) -> None:
+    put_file(folder, "voice.int8.onnx", b"the INT8 form")
+    set_field(folder, "int8", {"voice": {"layers": 3, "default": True, "more": "is no error"}})
+    bundle = load_bundle(folder)
+    network = bundle.network("voice")
+    assert (network.name, network.float32) == ("voice", b"the network voice.onnx")
+    assert (network.int8, network.int8_layers, network.prefers_int8) == (b"the INT8 form", 3, True)
+    assert network.shapes == {"features": ((1, 1582), (1, 1582), (16, 1582))}
+    network = bundle.network("expression")
+    assert (network.int8, network.int8_layers, network.prefers_int8) == (None, 0, False)
+    assert network.shapes["image"] == ((1, 1, 48, 48), (16, 1, 48, 48), (16, 1, 48, 48))
+
+
+@pytest.mark.parametrize("int8", [None, {}])
+def test_a_bundle_may_be_float32_alone(folder: Path, int8: dict[str, Any] | None) -> None:
+    if int8 is not None:
+        set_field(folder, "int8", int8)
+    bundle = load_bundle(folder)
+    assert bundle.int8 == {}
+    assert all(bundle.network(name.removesuffix(".onnx")).int8 is None for name in NETWORKS)
+
+
+def test_an_int8_form_may_be_there_and_not_be_the_default(folder: Path) -> None:
+    put_file(folder, "voice.int8.onnx", b"the INT8 form")
+    set_field(folder, "int8", {"voice": {"layers": 1, "default": False}})
+    assert not load_bundle(folder).network("voice").prefers_int8
+
+
+def test_an_int8_file_that_changes_after_loading_is_not_read(folder: Path) -> None:
+    put_file(folder, "voice.int8.onnx", b"the INT8 form")
+    set_field(folder, "int8", {"voice": {"layers": 1, "default": True}})
+    bundle = load_bundle(folder)
+    (folder / "voice.int8.onnx").write_bytes(b"the INT8 FORM")
+    with pytest.raises(BundleError, match=r"voice\.int8\.onnx: its SHA-256"):
+        bundle.network("voice")
+
+
+def test_a_bundle_knows_which_files_it_has(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    assert bundle.has("voice.onnx")
+    assert not bundle.has("samples.npz")
+
+
 def test_whole_numbers_do_for_fractions(folder: Path) -> None:
     set_field(folder, "fusion", {"face": 1, "voice": 0})
     assert load_bundle(folder).fusion.face == 1.0
@@ -280,6 +323,31 @@ def test_a_field_of_another_type_or_range_is_refused(
 ) -> None:
     set_field(folder, field, value)
     assert field.split(".")[0] in _refused(folder, MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("int8", "says"),
+    [
+        ([], "'int8' must be of type dict"),
+        (None, "'int8' must be of type dict"),
+        ({"nose": {"layers": 1, "default": True}}, "may name detector, expression, voice"),
+        ({"expression": {"layers": 1, "default": True}}, "lacks 'expression.int8.onnx'"),
+        ({"voice": None}, "'int8.voice.layers' is missing"),
+        ({"voice": {"default": True}}, "'int8.voice.layers' is missing"),
+        ({"voice": {"layers": 1}}, "'int8.voice.default' is missing"),
+        ({"voice": {"layers": 0, "default": True}}, "must be one at least, got 0"),
+        ({"voice": {"layers": -1, "default": True}}, "must be one at least, got -1"),
+        ({"voice": {"layers": True, "default": True}}, "'int8.voice.layers' must be of type int"),
+        ({"voice": {"layers": 1.0, "default": True}}, "'int8.voice.layers' must be of type int"),
+        ({"voice": {"layers": "1", "default": True}}, "'int8.voice.layers' must be of type int"),
+        ({"voice": {"layers": 1, "default": 1}}, "'int8.voice.default' must be of type bool"),
+        ({"voice": {"layers": 1, "default": "no"}}, "'int8.voice.default' must be of type bool"),
+    ],
+)
+def test_what_is_said_of_int8_forms_is_checked(folder: Path, int8: object, says: str) -> None:
+    put_file(folder, "voice.int8.onnx", b"the INT8 form")
+    set_field(folder, "int8", int8)
+    assert says in _refused(folder, MANIFEST)
 
 
 def test_a_bundle_of_a_later_format_says_to_install_its_own_sdk(folder: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import threading
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from occam_sdk import (
     LABELS,
     BackendError,
+    BackendWarning,
     BundleError,
     ClipResult,
     Face,
@@ -28,10 +30,12 @@ from occam_sdk import (
     demo_clip,
 )
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle
+from occam_sdk.bundle import DEFAULT_BUNDLE, NETWORKS, load_bundle
+from occam_sdk.machine import has_vnni
 from occam_sdk.video.decode import VideoFile
 
 from . import clips
+from .bundles import drop_field
 from .shared import CLIPS, needs_clips
 
 SIZE = 160
@@ -394,9 +398,46 @@ def test_times_and_indices_of_any_kind_come_out_as_plain_numbers(
 def test_info_is_read_back_from_the_runtime(recognizer: Recognizer) -> None:
     info = recognizer.info
     assert info.model == load_bundle().name
-    assert info.expression.backend.startswith("openvino ")
-    assert (info.expression.device, info.expression.precision) == ("CPU", "f32")
+    assert info.detector is not None
+    for name, session in zip(NETWORKS, (info.detector, info.expression, info.voice), strict=True):
+        assert session.backend.startswith("openvino ")
+        assert session.device == "CPU"
+        form = load_bundle().int8.get(name)
+        prefers_int8 = form is not None and form.default and has_vnni() is not False
+        assert ("int8" in session.layers) == prefers_int8, name
+        assert set(session.layers) <= {"int8", "fp32"}
+    assert info.notes == ()
     assert info.licences["weights"].commercial_ok == "no"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_every_runtime_gives_the_same_answer_in_float32(frames: list[Frame], backend: str) -> None:
+    if backend == "onnxruntime":
+        pytest.importorskip("onnxruntime", reason="the extra 'onnxruntime' is not installed")
+    with (
+        Recognizer(precision="fp32") as one,
+        Recognizer(
+            backend=backend, device="cpu", precision="fp32", threads=1, strict=True
+        ) as other,
+    ):
+        assert other.info.expression.backend.startswith(backend)
+        assert other.info.expression.precision == other.info.voice.precision == "fp32"
+        wanted, got = one.predict(frames[:9]), other.predict(frames[:9])
+    assert got.scores is not None
+    assert wanted.scores is not None
+    np.testing.assert_allclose(got.scores, wanted.scores, atol=1e-3)
+
+
+def test_int8_and_float32_see_the_same_face_and_the_same_smile(frames: list[Frame]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BackendWarning)  # of a CPU without VNNI
+        with Recognizer(precision="int8") as one, Recognizer(precision="fp32") as other:
+            (rounded,), (exact,) = (made.predict_image(frames[40].image) for made in (one, other))
+    assert rounded.label == exact.label == "Happy"
+    np.testing.assert_allclose(rounded.scores, exact.scores, atol=0.1)
+    eyes = np.linalg.norm(exact.face.landmarks[0] - exact.face.landmarks[1])
+    off = np.linalg.norm(rounded.face.landmarks - exact.face.landmarks, axis=1) / eyes
+    assert off.max() < 0.1
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -404,13 +445,56 @@ def test_an_unknown_device_is_refused() -> None:
         Recognizer(device="tpu")
 
 
-def test_an_absent_device_is_refused_with_the_remedy() -> None:
+@pytest.fixture
+def no_npu() -> None:
     import openvino
 
     if any(name.startswith("NPU") for name in openvino.Core().available_devices):
         pytest.skip("this machine has an NPU")
-    with pytest.raises(BackendError, match="device='cpu'"):
-        Recognizer(device="intel:npu")
+
+
+def test_an_absent_device_is_replaced_by_the_cpu_with_one_warning(
+    portrait: Image, no_npu: None
+) -> None:
+    says = "device 'intel:npu' is not available on this machine; openvino runs on the CPU instead"
+    with pytest.warns(BackendWarning) as warned:
+        made = Recognizer(device="intel:npu")
+    assert [str(warning.message) for warning in warned] == [says]
+    assert warned[0].filename == __file__
+    assert made.info.notes == (says,)
+    assert made.info.expression.notes == (says,)
+    assert made.info.expression.device == "CPU"
+    assert made.predict_image(portrait)[0].label == "Happy"
+    made.close()
+
+
+def test_strict_refuses_an_absent_device(no_npu: None) -> None:
+    with pytest.raises(BackendError, match=r"'intel:npu' is not available.*\(refused: strict\)"):
+        Recognizer(device="intel:npu", strict=True)
+
+
+def test_another_precision_than_asked_for_is_one_warning_for_each_network() -> None:
+    pytest.importorskip("onnxruntime", reason="the extra 'onnxruntime' is not installed")
+    with pytest.warns(BackendWarning, match="fp16 was asked for, onnxruntime") as warned:
+        made = Recognizer(backend="onnxruntime", device="cpu", precision="fp16")
+    assert len(warned) == 1
+    assert [note.partition(":")[0] for note in made.info.notes] == list(NETWORKS)
+    made.close()
+    with pytest.raises(BackendError, match="detector: fp16 was asked for"):
+        Recognizer(backend="onnxruntime", device="cpu", precision="fp16", strict=True)
+
+
+def test_a_bundle_of_float32_alone_is_judged_in_float32(
+    frames: list[Frame], tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle"))
+    drop_field(bundle, "int8")
+    with Recognizer(bundle) as made:
+        assert made.info.expression.precision == "fp32"
+        assert made.info.notes == ()
+        assert made.predict_image(frames[40].image)[0].label == "Happy"
+    with pytest.warns(BackendWarning, match="detector: the bundle has no INT8 form of it"):
+        Recognizer(bundle, precision="int8").close()
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
@@ -515,6 +599,7 @@ def test_a_network_with_other_ends_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     shutil.copy(bundle / "voice.onnx", bundle / "expression.onnx")
     manifest["files"]["expression.onnx"] = manifest["files"]["voice.onnx"]
+    del manifest["int8"]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"expression\.onnx: expected inputs \['image'\]"):
         Recognizer(bundle)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+
+import av
 import numpy as np
 import pytest
 
@@ -256,3 +259,27 @@ def test_frames_are_the_callers_own(tmp_path):
         frames.append(frame)
         frame.image[:2] = 0  # writable, and the decoder must not write into it later
     assert [clips.number(frame.image) for frame in frames] == list(range(30))
+
+
+def pictures_alive() -> int:
+    """Decoded pictures that somebody still holds."""
+    return sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned"])
+def test_pictures_do_not_wait_for_the_garbage_collector(tmp_path, turned):
+    """A picture and its side data hold each other: hundreds of megabytes of a long clip did wait."""
+    path = clips.write_clip(tmp_path / "clip.mp4", images=numbered(200))
+    if turned:
+        clips.set_display_matrix(path, (0, 1, -1, 0))
+    gc.collect()
+    before, most = pictures_alive(), 0
+    gc.disable()
+    try:
+        for count, _ in enumerate(VideoFile(path), 1):
+            if count % 20 == 0:
+                most = max(most, pictures_alive() - before)
+    finally:
+        gc.enable()
+    assert count == 200
+    assert most <= 8  # those that the decoder hands out at once

@@ -186,20 +186,22 @@ def open_session(
         Order(network, content, device, precision, asked.threads, build or backend == "tensorrt")
     )
     info = session.info
+    missed = list(info.notes)
     if not _as_asked(precision, info.layers, network.int8_layers):
-        notes.append(
+        missed.append(
             f"{network.name}: {precision} was asked for, {info.backend} runs it in {info.precision}"
         )
-        if asked.strict:
-            raise BackendError(
-                f"{notes[-1]} (refused: strict); ask for a precision that this machine has"
-            )
+    if asked.strict and missed and (info.notes or asked.precision != "auto"):
+        raise BackendError(
+            f"{'; '.join(missed)} (refused: strict); ask for a precision that this machine has"
+        )
+    notes += missed
     if precision == "int8" and device == "cpu" and has_vnni() is False:
         notes.append(
             "this CPU has no VNNI: INT8 is slower than it could be, and sums of products may "
             "saturate; compare with precision='fp32'"
         )
-    return _Noted(session, replace(info, notes=(*info.notes, *notes)))
+    return _Noted(session, replace(info, notes=tuple(notes)))
 
 
 class _Noted:

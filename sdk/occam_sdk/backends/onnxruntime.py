@@ -56,6 +56,8 @@ class OnnxRuntimeSession:
     """
 
     def __init__(self, order: Order, *, tensorrt: bool = False) -> None:
+        providers = _providers(order, tensorrt)
+        self._wanted = [each if isinstance(each, str) else each[0] for each in providers]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
         options.intra_op_num_threads = order.threads or 0
@@ -64,7 +66,7 @@ class OnnxRuntimeSession:
             options.profile_file_prefix = str(Path(folder) / "profile")
             try:
                 self._session = onnxruntime.InferenceSession(
-                    order.model, options, providers=_providers(order, tensorrt)
+                    order.model, options, providers=providers
                 )
             except Exception as error:  # its exceptions share no class but this one
                 raise BackendError(f"ONNX Runtime cannot load the model: {error}") from error
@@ -88,10 +90,16 @@ class OnnxRuntimeSession:
             providers[facts["provider"]] += 1
             if any(name in facts.get("op_name", "") for name in COMPUTE):
                 layers[_number_format(facts)] += 1
+        there = self._session.get_providers()
         return SessionInfo(
             backend=f"onnxruntime {onnxruntime.__version__}",
             device="+".join(name for name, _ in providers.most_common()),
             layers=dict(layers),
+            notes=tuple(
+                f"ONNX Runtime could not load {name}; what it cannot run there runs on the CPU"
+                for name in self._wanted
+                if name not in there
+            ),
         )
 
     @property
