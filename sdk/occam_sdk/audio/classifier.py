@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Session
+from ..backends import BATCH, Session
 from ..bundle import VoiceModel
 from ..scores import softmax
 from ..types import ModalityScores
@@ -31,6 +31,10 @@ class VoiceClassifier:
             features: (N, 1582) float32, N >= 1, from ``VoiceFeatures.extract``.
             starts_s: when each piece starts, in seconds.
         """
-        logits = self._session.run({"features": features})["emotion"] / self._model.temperature
+        parts = [
+            self._session.run({"features": features[i : i + BATCH]})["emotion"]
+            for i in range(0, len(features), BATCH)
+        ]
+        logits = np.concatenate(parts) / self._model.temperature
         scores = softmax(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
         return ModalityScores(scores=scores, evidence_s=starts_s)
