@@ -12,7 +12,6 @@ are then judged, and each of those networks goes through ONNX and the runtime li
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from export.bundle import measured_file
 from export.networks import voice_onnx
 from occam_sdk.backends import Runtime, open_session
-from occam_sdk.bundle import Bundle, load_bundle
+from occam_sdk.bundle import MANIFEST, Bundle, load_bundle
 from occam_sdk.labels import LABELS
 from occam_sdk.scores import softmax
 from occam_sdk.video.expression import network_input
@@ -47,10 +46,14 @@ Floats = NDArray[np.float32]
 def measure(bundle: Bundle, faces: Sequence[Path], voices: Sequence[Path]) -> dict[str, Any]:
     """Every figure, as plain JSON types."""
     return {
-        "expression_sha256": hashlib.sha256(bundle.read(measured_file(bundle))).hexdigest(),
+        "expression_sha256": bundle.files[_measured(bundle)]["sha256"],
         **face_figures(bundle, faces),
         **voice_figures(voices),
     }
+
+
+def _measured(bundle: Bundle) -> str:
+    return measured_file(json.loads((bundle.path / MANIFEST).read_text(encoding="utf-8")))
 
 
 def face_figures(bundle: Bundle, folders: Sequence[Path]) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def face_figures(bundle: Bundle, folders: Sequence[Path]) -> dict[str, Any]:
 
 def run_expression(bundle: Bundle, grey: NDArray[np.uint8]) -> dict[str, Floats]:
     """The shipped network's outputs for (N, S, S) uint8 grey aligned faces."""
-    precision = "int8" if measured_file(bundle).endswith("int8.onnx") else "fp32"
+    precision = "int8" if _measured(bundle).endswith("int8.onnx") else "fp32"
     session = open_session(
         bundle.network("expression"), Runtime("openvino", "cpu", precision, strict=True)
     )

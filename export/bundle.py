@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,6 @@ from occam_sdk.bundle import (
     FORMAT_VERSION,
     MANIFEST,
     NETWORKS,
-    Bundle,
     load_bundle,
 )
 from occam_sdk.errors import BundleError
@@ -284,10 +284,10 @@ def write_manifest(manifest: dict[str, Any], out: Path) -> None:
     )
 
 
-def measured_file(bundle: Bundle) -> str:
+def measured_file(manifest: Mapping[str, Any]) -> str:
     """Name of the expression network's file that runs by default, and that figures are of."""
-    form = bundle.int8.get("expression")
-    return "expression.int8.onnx" if form is not None and form.default else "expression.onnx"
+    form = manifest.get("int8", {}).get("expression", {"default": False})
+    return "expression.int8.onnx" if form["default"] else "expression.onnx"
 
 
 def add_metrics(measured: Path, out: Path) -> None:
@@ -298,7 +298,7 @@ def add_metrics(measured: Path, out: Path) -> None:
     """
     manifest = json.loads((out / MANIFEST).read_text())
     metrics = json.loads(measured.read_text())
-    name = measured_file(load_bundle(out))
+    name = measured_file(manifest)
     if metrics.get("expression_sha256") != manifest["files"][name]["sha256"]:
         raise ValueError(f"{measured}: was measured on another {name}; measure again")
     manifest["metrics"] = metrics
