@@ -20,10 +20,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from .quantise import LAYERS, shortcuts
+from .quantise import DEQUANTISE, LAYERS, QUANTISE, has_output_channels_first, shortcuts
 
 MIN_OPSET: Final = 17
-QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
+DEFAULT: Final = ("", "ai.onnx")  # two names of ONNX's own operators
+FUSED: Final = ("Relu", "Clip")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ RULES: Final = {
     "both": "a layer has its input and its weight dequantised, or neither",
     "bias": "bias is a float32 constant",
     "shortcut": "a residual addition reads its shortcut through Q/DQ",
-    "fusion": "no Q/DQ between a convolution and the addition or ReLU that it is fused with",
+    "fusion": "no Q/DQ between a convolution, the addition and the ReLU that are fused with it",
     "outputs": "no Q/DQ makes an output of the network",
     "heads": "a layer that makes an output is float32",
     "batch-norm": "batch norm is folded",
@@ -115,7 +116,7 @@ class _Linter:
         return numpy_helper.to_array(self._constants[name]) if name in self._constants else None
 
     def _whole_graph(self) -> None:
-        versions = [entry.version for entry in self._model.opset_import if entry.domain == ""]
+        versions = [entry.version for entry in self._model.opset_import if entry.domain in DEFAULT]
         if not versions or min(versions) < MIN_OPSET:
             self._found.append(Violation("opset", "the model", f"is of opset {versions}"))
         seen: set[str] = set()
@@ -135,10 +136,12 @@ class _Linter:
             self._say("zero-point", node, "lacks a zero-point" if zero is None else "is not 0")
         if zero is not None and zero.dtype != np.int8:
             self._say("type", node, f"is of {zero.dtype}")
-        weight = self._value(node.input[0])
-        if weight is None:
+        if self._source(node.input[0]) not in self._constants:
             if scale is not None and scale.size != 1:
                 self._say("activation-axis", node, f"has {scale.size} scales")
+            return
+        weight = self._value(node.input[0])
+        if weight is None or node.op_type == QUANTISE:  # quantised at run time: see _pair
             return
         axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
         if weight.dtype != np.int8:
@@ -161,8 +164,12 @@ class _Linter:
         source = self._maker.get(node.input[0])
         if node.input[0] not in self._constants and (source is None or source.op_type != QUANTISE):
             self._say("pairs", node, "reads neither a QuantizeLinear nor a constant")
-        if source is not None and list(source.input[1:]) != list(node.input[1:]):
+        elif source is not None and not self._same(source.input[1], node.input[1]):
             self._say("pairs", node, f"has another scale than {source.name}")
+
+    def _same(self, name: str, other: str) -> bool:
+        one, two = self._value(name), self._value(other)
+        return name == other or (one is not None and two is not None and np.array_equal(one, two))
 
     def _layer(self, node: onnx.NodeProto) -> None:
         activation, weight = (self._dequantised(name) for name in node.input[:2])
@@ -173,6 +180,8 @@ class _Linter:
             return
         if weight and self._maker[node.input[1]].input[0] not in self._constants:
             self._say("weight-constant", node, "has a weight that is computed")
+        if weight and not has_output_channels_first(node):
+            self._say("weight-axis", node, "has its output channels on axis 1 of its weight")
         if len(node.input) > 2 and node.input[2]:
             bias = self._value(node.input[2])
             if bias is None or bias.dtype != np.float32:
@@ -186,30 +195,35 @@ class _Linter:
         for add, side in residual:
             if not self._dequantised(add.input[side]):
                 self._say("shortcut", add, f"reads {add.input[side]!r} without Q/DQ")
-        additions = {add.name for add, _ in residual}
+        additions = {add.output[0] for add, _ in residual}
         for node in self._graph.node:
-            if node.op_type != "Add" or node.name in additions:
+            if node.op_type != "Add" or node.output[0] in additions:
                 continue
-            behind = [self._behind(name) for name in node.input if self._dequantised(name)]
+            behind = [
+                self._maker.get(self._source(name))
+                for name in node.input
+                if self._dequantised(name)
+            ]
             if any(source in self.quantised for source in behind):
                 self._say("fusion", node, "is cut off from its convolution by Q/DQ")
-        for layer in self.quantised:
-            readers = self._readers[layer.output[0]]
-            after = [
-                reader
-                for q in readers if q.op_type == QUANTISE
-                for dq in self._readers[q.output[0]]
-                for reader in self._readers[dq.output[0]]
-            ]  # fmt: skip
-            if any(reader.op_type == "Relu" for reader in after):
-                self._say("fusion", layer, "is cut off from its ReLU by Q/DQ")
+        for node in (*self.quantised, *(add for add, _ in residual)):
+            if any(reader.op_type in FUSED for reader in self._behind_pairs(node.output[0])):
+                self._say("fusion", node, "is cut off from its ReLU by Q/DQ")
 
-    def _behind(self, name: str) -> onnx.NodeProto | None:
-        """The node that made a tensor before it went through Q/DQ."""
-        node = self._maker.get(name)
-        while node is not None and node.op_type in (QUANTISE, DEQUANTISE):
-            node = self._maker.get(node.input[0])
-        return node
+    def _source(self, name: str) -> str:
+        """The tensor before it went through Q/DQ."""
+        while (node := self._maker.get(name)) and node.op_type in (QUANTISE, DEQUANTISE):
+            name = node.input[0]
+        return name
+
+    def _behind_pairs(self, name: str) -> list[onnx.NodeProto]:
+        """What reads a tensor through Q/DQ."""
+        return [
+            reader
+            for q in self._readers[name] if q.op_type == QUANTISE
+            for dq in self._readers[q.output[0]] if dq.op_type == DEQUANTISE
+            for reader in self._readers[dq.output[0]]
+        ]  # fmt: skip
 
 
 def main() -> None:
@@ -220,8 +234,10 @@ def main() -> None:
     for path in parser.parse_args().models:
         try:
             model = onnx.load(path)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # protobuf has exceptions of its own
             parser.error(f"{path}: {error}")
+        if not model.graph.node:  # an empty file reads as an empty model
+            parser.error(f"{path}: holds no network")
         found = lint(model)
         for violation in found:
             print(f"{path}: {violation.node}: {violation.rule}: {violation.what}")

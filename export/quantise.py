@@ -23,6 +23,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 
 LAYERS: Final = ("Conv", "Gemm")
+QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 LIMIT: Final = 127  # -128 is left out: symmetric
 ZERO: Final = "int8.zero"
 PERCENTILE: Final = 99.999  # of what is seen; the rest saturates
@@ -31,7 +32,7 @@ Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
-    """Names of the layers that can be quantised, in order: those whose weight is a constant.
+    """Names of the layers that can be quantised, in order: constant weights, output channels first.
 
     A layer that makes an output of the network is a head, and stays float32.
     """
@@ -40,8 +41,17 @@ def layers(model: onnx.ModelProto) -> list[str]:
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in LAYERS and node.input[1] in constant and node.output[0] not in ends
+        if node.op_type in LAYERS
+        and node.input[1] in constant
+        and node.output[0] not in ends
+        and has_output_channels_first(node)
     ]
+
+
+def has_output_channels_first(layer: onnx.NodeProto) -> bool:
+    """Whether axis 0 of a layer's weight is that of its output channels."""
+    transposed = next((entry.i for entry in layer.attribute if entry.name == "transB"), 0)
+    return layer.op_type == "Conv" or bool(transposed)
 
 
 def calibrate(model: onnx.ModelProto, feeds: Feeds) -> dict[str, float]:
@@ -56,14 +66,18 @@ def calibrate(model: onnx.ModelProto, feeds: Feeds) -> dict[str, float]:
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={"symmetric": True, "percentile": PERCENTILE},
         )
-        left = iter(feeds)
-        while some := list(itertools.islice(left, AT_ONCE)):
-            calibrator.collect_data(_Reader(some))
+        for _, alike in itertools.groupby(feeds, _shapes):  # the calibrator stacks what it gets
+            while some := list(itertools.islice(alike, AT_ONCE)):
+                calibrator.collect_data(_Reader(some))
         found = calibrator.compute_data().data
     return {
         name: float(max(np.abs(np.asarray(bound)).max() for bound in tensor.range_value))
         for name, tensor in found.items()
     }
+
+
+def _shapes(feed: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in feed.items()}
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped base class
@@ -85,8 +99,12 @@ def quantise(
         keep: names of layers that stay float32.
 
     Raises:
-        ValueError: ``keep`` names no such layer, or nothing is left to quantise.
+        ValueError: ``keep`` names no such layer, nothing is left to quantise, or a node has no name of
+            its own.
     """
+    names = [node.name for node in model.graph.node]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError("every node needs a name, and no two the same")
     if unknown := set(keep) - set(layers(model)):
         raise ValueError(f"keep: no layers of this network: {', '.join(sorted(unknown))}")
     chosen = set(layers(model)) - set(keep)
@@ -109,17 +127,21 @@ def shortcuts(
     """The residual additions after a quantised convolution, and which input is the shortcut.
 
     The other input is the convolution that a kernel fuses the addition into: the deeper of the two,
-    where the shortcut is a convolution as well.
+    where the shortcut is a convolution as well. A constant is no shortcut. Q/DQ that are there already
+    change nothing.
     """
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
     convolutions = {node.output[0] for node in graph.node if node.op_type in LAYERS}
     fused = {node.output[0] for node in graph.node if node.name in quantised}
     depth: dict[str, int] = {}
     for node in graph.node:
         for name in node.output:
-            depth[name] = 1 + max((depth.get(source, 0) for source in node.input), default=0)
+            longest = max((depth.get(source, 0) for source in node.input), default=0)
+            depth[name] = longest + (node.op_type not in (QUANTISE, DEQUANTISE))
     found = []
     for node in graph.node:
-        if node.op_type == "Add" and len(node.input) == 2:
+        if node.op_type == "Add" and not constants & set(node.input):
             sides = [side for side in (0, 1) if node.input[side] in convolutions]
             main = max(sides, key=lambda side: depth[node.input[side]], default=None)
             if main is not None and node.input[main] in fused:
@@ -146,8 +168,8 @@ class _Maker:
             scale = f"{name}.scale"
             self._store(scale, np.array(max(self._ranges[name], 1e-6) / LIMIT, np.float32))
             between, end = f"{name}.int8", f"{name}.dequantised"
-            self._node("QuantizeLinear", [name, scale, ZERO], between)
-            self._node("DequantizeLinear", [between, scale, ZERO], end)
+            self._node(QUANTISE, [name, scale, ZERO], between)
+            self._node(DEQUANTISE, [between, scale, ZERO], end)
             self._made[name] = end
         return self._made[name]
 
@@ -163,7 +185,7 @@ class _Maker:
             self._store(f"{name}.scale", scale)
             self._store(f"{name}.zero", np.zeros(len(value), np.int8))
             inputs = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
-            self._node("DequantizeLinear", inputs, f"{name}.dequantised", axis=0)
+            self._node(DEQUANTISE, inputs, f"{name}.dequantised", axis=0)
             self._made[name] = f"{name}.dequantised"
         return self._made[name]
 
