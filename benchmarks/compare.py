@@ -1,17 +1,19 @@
-r"""How other packages do on the same clip and the same faces, in the same run: ratios, not milliseconds.
+r"""Ours beside other packages, on the same pictures in the same process, taken by turns.
 
-    python -m venv peers && peers/bin/pip install fer openvino av && peers/bin/pip install --no-deps .
-    PYTHONPATH=. peers/bin/python -m benchmarks.compare --video ../shared/data/clips/pyfeat_pexels.mp4 \
-        --faces runs/ferplus --pictures ../shared/data/ferplus.zip --json runs/compare.json
+    pip install fer==25.10.3 "opencv-python-headless<5"
+    python -m benchmarks.compare ../shared/data/clips/pyfeat_pexels.mp4 \
+        --faces ../shared/data/ferplus.zip --limit 500
 
-An environment of its own, for fer brings another OpenCV, an older NumPy and TensorFlow, 7 GB in all.
+Every package finds the faces itself and runs by its own defaults. Times are told as ratios, which travel
+from machine to machine better than seconds do (those are in the JSON). The reference is our judgement of
+each frame by itself, as the peers judge; a second row of ours is the clip as one, which follows faces
+from frame to frame where they lie close together (not with few ``--frames``).
 
-Every package judges the same decoded pictures, by turns. What is not installed, or would have to download
-its weights first, is left out and named; nothing is ever downloaded. Ours is there twice: as a clip, by
-``predict``, which looks at every other frame and follows the faces in between, and picture by picture, by
-``predict_image``, as the others work. A package without a face detector is given our faces, found on its own
-time. On FER2013's and FER+'s Test ours sees the faces as ``training.prepare`` aligned them, the others the
-original 48x48 pictures, and all answer with their seven classes.
+Labelled faces are FER2013's Test pictures, enlarged for all alike since the peers' detectors look for
+larger faces than 48 x 48 pixels; a face that is not found counts as wrong. They come in two forms, as
+they are and with a border: what cuts a face off at its chin costs one detector much and another little.
+Nothing is downloaded: a peer that lacks its weights is listed with the reason, and so is one that is not
+installed.
 """
 
 from __future__ import annotations
@@ -19,266 +21,171 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import logging
 import statistics
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
-import numpy as np
-
-from occam_sdk import Frame, OccamError, Recognizer, demo_clip
-from occam_sdk.backends import BATCH, open_session
-from occam_sdk.bundle import load_bundle
-from occam_sdk.labels import FERPLUS_LABELS, LABELS
-from occam_sdk.machine import versions
+from occam_sdk import Frame, MediaError, OccamError, Recognizer
 from occam_sdk.video.decode import VideoFile
-from occam_sdk.video.expression import ExpressionNetwork
-from occam_sdk.video.faces import CenterFace
 
-from .compare_peers import PEERS, Entry, Image, Peer, Seen, opened
-from .host import described, host
+from .compare_faces import accuracies, evenly, read_faces
+from .compare_peers import PEERS, Image, Judge, Peer, no_network
+from .host import host
 
-FORMAT: Final = "occam-sdk compare"
-OURS: Final = "occam-sdk"
-STILLS: Final = "occam-sdk, stills"
-SEED: Final = 0
+ALONE: Final = "occam-sdk, frame by frame"
+AS_CLIP: Final = "occam-sdk, the clip as one"
+
+Said = list[str | None]
+Way = Callable[[Sequence[Frame]], Said]
 
 
-def on_clip(
-    clip: Path, peers: Mapping[str, tuple[Entry, Peer]], frames: int, rounds: int
-) -> list[dict[str, Any]]:
-    """Time, faces and labels of everybody on the same pictures; ours first.
+def one_by_one(judge: Judge) -> Way:
+    """The way of a package that judges pictures."""
+    return lambda frames: [judge(frame.image) for frame in frames]
 
-    Args:
-        clip: its first ``frames`` pictures are judged, decoded beforehand.
-        peers: of ``opened``.
-        frames: how many.
-        rounds: timed turns of each, after one that does not count.
 
-    Raises:
-        MediaError: the clip is none.
-        ValueError: it has less than two pictures.
-    """
-    pictures = list(itertools.islice(iter(VideoFile(clip)), frames))
-    if len(pictures) < 2:
-        raise ValueError(f"{clip.name}: has {len(pictures)} pictures, two are needed")
-    recognizer = Recognizer()
-    recognizer.warmup()
-    ways: dict[str, Callable[[], list[_Look]]] = {
-        OURS: lambda: _our_clip(recognizer, pictures),
-        STILLS: lambda: [_ours(recognizer, frame) for frame in pictures],
-    }
-    for name, (_, peer) in peers.items():
-        ways[name] = partial(_theirs, peer, pictures)
+def ours(recognizer: Recognizer) -> tuple[Judge, Way]:
+    """The largest face of a picture, and the main face of the frames as a clip."""
+
+    def judge(image: Image) -> str | None:
+        faces = recognizer.predict_image(image)
+        return faces[0].label if faces else None
+
+    def as_clip(frames: Sequence[Frame]) -> Said:
+        timeline = recognizer.predict(frames).timeline
+        return [None if row.face is None else row.face.label for row in timeline]
+
+    return judge, as_clip
+
+
+def usable(peers: Iterable[Peer]) -> tuple[list[Peer], dict[str, str]]:
+    """The peers that can judge, and of the others by name why they cannot."""
+    refused: dict[str, str] = {}
+    ready: list[Peer] = []
+    for peer in peers:
+        if why := peer.why_not():
+            refused[peer.name] = f"{why}; to have it: {peer.install}"
+        else:
+            ready.append(peer)
+    return ready, refused
+
+
+def read_frames(clip: Path, most: int | None) -> list[Frame]:
+    """Evenly spaced frames of the clip; all of them by default. They are all held in memory."""
+    wanted = None if most is None else set(evenly(sum(1 for _ in VideoFile(clip)), most))
+    frames = [frame for frame in VideoFile(clip) if wanted is None or frame.index in wanted]
+    if len(frames) < 2:
+        raise MediaError(f"{clip}: has {len(frames)} frames, a clip needs two; name another")
+    return frames
+
+
+def measure(ways: Mapping[str, Way], frames: Sequence[Frame], rounds: int) -> dict[str, Any]:
+    """Of each way by name, its time in terms of the first one's, and what it says beside that one."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    looks: dict[str, list[_Look]] = {}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            looks[name] = way()
-            if number:
-                taken[name].append((time.perf_counter() - started) / len(pictures))
-    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
-    return [
-        {
-            "name": name,
-            "frames": len(pictures),
-            "s_per_frame": medians[name],
-            "times_ours": medians[name] / medians[OURS],
-            "times_our_stills": medians[name] / medians[STILLS],
-            "faces": sum(look.faces for look in looks[name]),
-            "frames_with_face": sum(look.faces > 0 for look in looks[name]),
-            "same_label": _agreement(looks[name], looks[STILLS]),
-            "note": peers[name][0].note if name in peers else "",
+    said: dict[str, Said] = {}
+    for number, (name, way) in itertools.product(range(rounds + 1), ways.items()):
+        started = time.perf_counter()
+        said[name] = way(frames)
+        if number:  # the first round is warm-up
+            taken[name].append((time.perf_counter() - started) / len(frames))
+    first = next(iter(ways))
+    return {
+        name: {
+            **ratios(taken[name], taken[first]),
+            "seconds_per_frame": taken[name],
+            **beside(said[name], said[first]),
         }
         for name in ways
-    ]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How many faces somebody saw in a picture, and the label of the largest."""
-
-    faces: int
-    label: str | None
-
-
-def _theirs(peer: Peer, pictures: Sequence[Frame]) -> list[_Look]:
-    return [_largest(peer.faces(frame.image)) for frame in pictures]
-
-
-def _largest(faces: Sequence[Seen]) -> _Look:
-    return _Look(len(faces), max(faces, key=lambda face: face.area).label if faces else None)
-
-
-def _ours(recognizer: Recognizer, frame: Frame) -> _Look:
-    faces = recognizer.predict_image(frame.image)
-    return _Look(len(faces), LABELS[int(faces[0].scores.argmax())] if faces else None)
-
-
-def _our_clip(recognizer: Recognizer, pictures: Sequence[Frame]) -> list[_Look]:
-    """The main face alone: that is what a clip's timeline is of."""
-    rows = recognizer.predict(iter(pictures)).timeline
-    found = [None if row.face is None else int(row.face.scores.argmax()) for row in rows]
-    return [_Look(0, None) if best is None else _Look(1, LABELS[best]) for best in found]
-
-
-def _agreement(looks: Sequence[_Look], ours: Sequence[_Look]) -> float | None:
-    """The share of pictures in which both saw a face on which the largest one has the same label."""
-    both = [(a.label, b.label) for a, b in zip(looks, ours, strict=True) if a.faces and b.faces]
-    return statistics.fmean(a == b for a, b in both) if both else None
-
-
-def on_faces(
-    peers: Mapping[str, tuple[Entry, Peer]], prepared: Sequence[Path], pictures: Path, limit: int
-) -> list[dict[str, Any]]:
-    """Accuracy of everybody on the same faces of FER2013's and FER+'s Test, over the seven classes.
-
-    Args:
-        peers: of ``opened``.
-        prepared: FER+ from ``training.prepare``.
-        pictures: zip file of the same pictures.
-        limit: how many, drawn with a seed.
-
-    Raises:
-        ImportError: PyTorch is not installed.
-        OSError, ValueError, zipfile.BadZipFile: the faces or their pictures are not there.
-    """
-    from training.faces import LabelledFaces
-
-    data, bundle = LabelledFaces(prepared), load_bundle()
-    if data.size != bundle.face.input_size:
-        raise ValueError(
-            f"--faces: of {data.size} pixels, the bundle takes {bundle.face.input_size}"
-        )
-    rows = np.sort(np.random.default_rng(SEED).permutation(data.test_rows())[:limit])
-    if len(rows) == 0:
-        raise ValueError("--faces: has no faces of a Test part")
-    with zipfile.ZipFile(pictures) as archive:
-        named = {name.rpartition("/")[2]: name for name in archive.namelist()}
-        paths = [named.get(Path(path).name) for path in data.samples.path[rows]]
-        images = [
-            cv2.imdecode(np.frombuffer(archive.read(path), np.uint8), cv2.IMREAD_COLOR)
-            for path in paths
-            if path is not None
-        ]
-    if len(images) < len(rows) or any(image is None for image in images):
-        raise ValueError(f"{pictures}: lacks pictures of --faces; name the zip they were made of")
-    batch = data.batch(rows)
-    network = ExpressionNetwork(open_session(bundle.network("expression")), bundle.face)
-    crops = np.repeat(batch.faces.numpy()[..., None], 3, axis=-1)
-    said: dict[str, list[str | None]] = {
-        OURS: [
-            LABELS[best]
-            for start in range(0, len(crops), BATCH)
-            for best in _best(network, crops[start : start + BATCH])
-        ]
     }
-    for name, (_, peer) in peers.items():
-        said[name] = [peer.face(np.asarray(image, np.uint8)).label for image in images]
-    label, votes = batch.label.numpy(), batch.votes.numpy()
-    majority = [FERPLUS_LABELS[best] for best in votes.argmax(1).tolist()]
-    voted = [
-        total > 0 and name in LABELS for total, name in zip(votes.sum(1), majority, strict=True)
-    ]
-    return [
-        {
-            "name": name,
-            "faces": len(rows),
-            "fer2013": _right(
-                [(s, LABELS[t]) for s, t in zip(labels, label.tolist(), strict=True) if t >= 0]
-            ),
-            "ferplus_of_seven": _right(
-                [(s, t) for s, t, v in zip(labels, majority, voted, strict=True) if v]
-            ),
-        }
-        for name, labels in said.items()
-    ]
 
 
-def _best(network: ExpressionNetwork, crops: Image) -> list[int]:
-    found: list[int] = network.score(crops, np.zeros(len(crops))).scores.argmax(1).tolist()
-    return found
+def ratios(theirs: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
+    """How many times as long they take: of the medians, and the least and most of a round."""
+    each = [one / other for one, other in zip(theirs, reference, strict=True)]
+    return {
+        "times_ours": statistics.median(theirs) / statistics.median(reference),
+        "times_ours_least": min(each),
+        "times_ours_most": max(each),
+    }
 
 
-def _right(pairs: Sequence[tuple[str | None, str]]) -> float | None:
-    return statistics.fmean(said == truth for said, truth in pairs) if pairs else None
+def beside(said: Said, reference: Said) -> dict[str, float | None]:
+    """Share of pictures with a face; of those where both found one, share with the same label."""
+    pairs = zip(said, reference, strict=True)
+    same = [one == other for one, other in pairs if one is not None and other is not None]
+    return {
+        "with_face": sum(label is not None for label in said) / len(said),
+        "agree": sum(same) / len(same) if same else None,
+    }
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The report, as plain JSON types.
+def compare(
+    clip: Path, frames: int | None, rounds: int, archive: Path | None, limit: int
+) -> dict[str, Any]:
+    """Every figure, as plain JSON types.
 
     Raises:
-        ImportError, OccamError, OSError, ValueError, zipfile.BadZipFile: what was asked for is not there.
+        OccamError, OSError, ValueError, zipfile.BadZipFile: clip or archive cannot be used.
     """
-    if (args.faces is None) != (args.pictures is None):
-        raise ValueError("--faces and --pictures go together")
-    detector = CenterFace(open_session(load_bundle().network("detector")))
-    with _quiet():
-        peers, left_out = opened(PEERS, detector)
-        report = {
-            "format": FORMAT,
+    pictures = read_frames(clip, frames)
+    faces = [] if archive is None else read_faces(archive, limit)
+    with Recognizer() as recognizer, no_network():
+        recognizer.warmup()
+        peers, refused = usable(peer() for peer in PEERS)
+        alone, as_clip = ours(recognizer)
+        judges = {ALONE: alone, **{peer.name: peer.judge for peer in peers}}
+        ways = {name: one_by_one(judge) for name, judge in judges.items()} | {AS_CLIP: as_clip}
+        return {
             "host": host(),
-            "versions": versions(tuple(peers)),
-            "clip": args.video.name,
-            "on_clip": on_clip(args.video, peers, args.frames, args.rounds),
-            "left_out": left_out,
+            "peers": {peer.name: _version(peer) for peer in peers},
+            "refused": refused,
+            "clip": clip.name,
+            "frames": len(pictures),
+            "rounds": rounds,
+            "on_clip": measure(ways, pictures, rounds),
+            "faces": len(faces),
+            "on_faces": accuracies(judges, faces) if faces else {},
         }
-        if args.faces is not None:
-            report["on_faces"] = on_faces(peers, args.faces, args.pictures, args.faces_limit)
-    return report
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Other packages' log lines are not ours to print."""
-    logging.disable(logging.WARNING)
+def _version(peer: Peer) -> str | None:
     try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
+        return version(peer.package)
+    except PackageNotFoundError:
+        return None
 
 
-def as_text(report: Mapping[str, Any]) -> str:
-    """Ratios first; ours is 1."""
-    facts, rows = described(report["host"]), report["on_clip"]
-    lines = [
-        f"{report['clip']}, {rows[0]['frames']} pictures, on {facts['CPU']}, {facts['cores']}",
-        f"{'':20}{'time, × ours':>14}{'× our stills':>14}{'faces':>7}{'frames with':>13}{'label':>8}",
-    ]
-    for row in rows:
-        name = f"{row['name']} {report['versions'].get(row['name'], '')}"
-        same = "–" if row["same_label"] is None else f"{100 * row['same_label']:.0f} %"
-        lines.append(
-            f"{name:20}{row['times_ours']:14.2f}{row['times_our_stills']:14.2f}{row['faces']:7}"
-            f"{row['frames_with_face']:13}{same:>8}"
+def print_report(report: Mapping[str, Any]) -> None:
+    """The tables, and who is not in them."""
+    print(f"{report['clip']}, {report['frames']} frames, {report['rounds']} rounds")
+    print(f"{'':30} {'time, × ours':>12} {'(least to most)':>18} {'face':>6} {'agrees':>6}")
+    for name, row in report["on_clip"].items():
+        spread = f"({row['times_ours_least']:.2f} to {row['times_ours_most']:.2f})"
+        print(
+            f"{name:30} {row['times_ours']:12.2f} {spread:>18} {_percent(row['with_face']):>6} "
+            f"{_percent(row['agree']):>6}"
         )
-    lines += [f"  {row['name']}: {row['note']}" for row in rows if row["note"]]
-    lines.append(
-        f"  1.00 is {1000 * rows[0]['s_per_frame']:.1f} ms a picture in this run; ours as a clip tells the "
-        "main face alone; label: as our stills say of the largest face"
-    )
-    judged = report.get("on_faces", ())
-    if judged:
-        lines += [
-            f"accuracy on {judged[0]['faces']} faces of Test, seven classes",
-            f"{'':20}{'FER2013':>14}{'FER+ majority':>14}",
-        ]
-    for row in judged:
-        shown = (
-            "–" if row[name] is None else f"{100 * row[name]:.1f} %"
-            for name in ("fer2013", "ferplus_of_seven")
-        )
-        lines.append(f"{row['name']:20}" + "".join(f"{share:>14}" for share in shown))
-    lines += [f"left out: {name}: {why}" for name, why in report["left_out"].items()]
-    return "\n".join(lines) + "\n"
+    for form, rows in report["on_faces"].items():
+        print(f"\nright of {report['faces']} faces of FER2013 Test, {form}")
+        print(f"{'':30} {'of all':>6} {'found':>6} {'of found':>8} {'of found by all':>15}")
+        for name, row in rows.items():
+            print(
+                f"{name:30} {_percent(row['accuracy']):>6} {_percent(row['with_face']):>6} "
+                f"{_percent(row['accuracy_where_found']):>8} "
+                f"{_percent(row['accuracy_where_all_found']):>15}"
+            )
+    if report["refused"]:
+        print("\nnot compared:")
+    for name, why in report["refused"].items():
+        print(f"  {name}: {why}")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -288,24 +195,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--video", type=Path, default=demo_clip(), help="by default the 3 s demo clip")
-    add("--frames", type=int, default=200, help="of the clip, at most")
-    add("--rounds", type=int, default=5, help="timed turns of each package")
-    add("--faces", type=Path, nargs="+", help="FER+ from training.prepare, for accuracy")
-    add("--pictures", type=Path, help="zip file of the same pictures, for the other packages")
-    add("--faces-limit", type=int, default=1000, help="this many of Test's faces")
-    add("--json", type=Path, help="write everything there")
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--frames", type=int, help="at most so many, evenly spaced")
+    parser.add_argument("--faces", type=Path, help="FER+ archive with FER2013's labels")
+    parser.add_argument("--limit", type=int, default=500, help="labelled faces at most")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args(arguments)
-    if min(args.frames, args.rounds, args.faces_limit) < 1:
-        parser.error("--frames, --rounds and --faces-limit: one at least")
+    for option, least in (("frames", 2), ("limit", 1), ("rounds", 1)):
+        value = getattr(args, option)
+        if value is not None and value < least:
+            parser.error(f"--{option}: {least} at least")
     try:
-        report = measure(args)
+        report = compare(args.clip, args.frames, args.rounds, args.faces, args.limit)
         if args.json is not None:
             args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    except (ImportError, OccamError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OccamError, OSError, ValueError, zipfile.BadZipFile) as error:
         parser.error(str(error))
-    print(as_text(report), end="")
+    print_report(report)
 
 
 if __name__ == "__main__":

@@ -1,221 +1,185 @@
-"""Other packages behind one protocol, each as its makers set it up; none may download anything."""
+"""Other packages that tell an emotion from a picture, behind the same two calls; none downloads anything."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, NoReturn
+from unittest import mock
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occam_sdk.machine import has_module
-from occam_sdk.video.faces import FaceDetector
-
-# What others call our classes; contempt and the like have no counterpart.
-NAMES: Final = {
-    "anger": "Angry", "angry": "Angry", "disgust": "Disgust", "fear": "Fear", "happiness": "Happy",
-    "happy": "Happy", "sadness": "Sad", "sad": "Sad", "neutral": "Neutral", "surprise": "Surprise",
-}  # fmt: skip
+from occam_sdk import LABELS, Face
+from occam_sdk.backends import open_session
+from occam_sdk.bundle import load_bundle
+from occam_sdk.recognizer import STILL_LONG_SIDES
+from occam_sdk.video.faces import CenterFace
 
 Image = NDArray[np.uint8]
+Judge = Callable[[Image], str | None]
+
+OURS = {
+    **{label.lower(): label for label in LABELS},
+    "anger": "Angry",
+    "happiness": "Happy",
+    "sadness": "Sad",
+}
+"""The peers' names of the seven classes, in lower case, and ours."""
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """A face that a package found: (4,) float32 left, top, right, bottom; scores by its own names."""
+@contextmanager
+def no_network() -> Iterator[None]:
+    """A peer that lacks a file fails here, where it would have fetched it."""
 
-    box_xyxy: NDArray[np.float32]
-    scores: Mapping[str, float]
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise ConnectionError("it asks for the network")
 
-    @property
-    def label(self) -> str | None:
-        """The class with the highest score, as we call it; None if we have no such class."""
-        return NAMES.get(max(self.scores, key=lambda name: self.scores[name]).casefold())
-
-    @property
-    def area(self) -> float:
-        """Of the box, in square pixels."""
-        width, height = (self.box_xyxy[2:] - self.box_xyxy[:2]).tolist()
-        return float(width * height)
+    with (
+        mock.patch.object(socket, "getaddrinfo", refuse),
+        mock.patch.object(socket.socket, "connect", refuse),
+    ):
+        yield
 
 
-class Peer(Protocol):
-    """A package for expressions of faces, ready to run."""
-
-    def faces(self, image: Image) -> list[Seen]:
-        """Every face of a (H, W, 3) BGR picture."""
-
-    def face(self, crop: Image) -> Seen:
-        """The one face that fills a (H, W, 3) BGR picture."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A package that may take part.
+class Peer:
+    """One package, by its defaults; ``why_not`` comes first, it opens the package.
 
     Attributes:
-        name: of the distribution.
-        module: that must be there.
-        weights: files of which one must be there, for it would download them; none if they come along.
-        open: makes it ready, from a detector for packages that have none.
-        note: what to know of it.
+        name: in the tables.
+        package: on the package index.
+        install: the command that gets it.
     """
 
-    name: str
-    module: str
-    weights: tuple[Path, ...]
-    open: Callable[[FaceDetector], Peer]
-    note: str = ""
+    name: ClassVar[str]
+    package: ClassVar[str]
+    install: ClassVar[str]
 
-    def available(self) -> str | None:
-        """Why it cannot take part, or None."""
-        if not has_module(self.module):
-            return f"not installed: pip install {self.name}"
-        if self.weights and not any(path.is_file() for path in self.weights):
-            return "its weights are not there, and nothing is downloaded"
-        return None
+    def why_not(self) -> str:
+        """Empty if it can judge without the network, else why it cannot."""
+        try:
+            self._import()
+        except ImportError as error:
+            absent = (error.name or "").partition(".")[0] == self.package.replace("-", "_")
+            return "not installed" if absent else f"does not import: {error}"
+        weights = self._weights()
+        if weights and not any(path.is_file() for path in weights):
+            return "would download its weights"
+        try:
+            self._open()
+        except ConnectionError:
+            return "would download its weights"
+        except Exception as error:  # of any kind: it is other people's code
+            return f"does not start: {type(error).__name__}: {error}"
+        return ""
 
+    def judge(self, image: Image) -> str | None:
+        """What the largest face of an (H, W, 3) BGR picture shows, of ``LABELS``; None without a face."""
+        raise NotImplementedError
 
-class Fer:
-    """``fer``: Haar cascade and a TensorFlow Lite network, as its constructor gives them."""
+    def _import(self) -> None:
+        raise NotImplementedError
 
-    def __init__(self, _detector: FaceDetector) -> None:
-        self._fer: Any = import_module("fer.fer").FER()
+    def _open(self) -> None:
+        raise NotImplementedError
 
-    def faces(self, image: Image) -> list[Seen]:
-        """See ``Peer``."""
-        return [_seen(face) for face in self._fer.detect_emotions(image)]
-
-    def face(self, crop: Image) -> Seen:
-        """See ``Peer``; without the margin that it adds to the boxes of its own detector."""
-        height, width = crop.shape[:2]
-        rim = 10  # its default ``offsets``: a box this much smaller is the whole picture
-        inner = [rim, rim, width - 2 * rim, height - 2 * rim]
-        return _seen(self._fer.detect_emotions(crop, face_rectangles=[inner])[0])
-
-
-def _seen(found: Mapping[str, Any]) -> Seen:
-    """Of fer's dict, whose box is left, top, width, height."""
-    left, top, width, height = (float(side) for side in found["box"])
-    return Seen(np.array([left, top, left + width, top + height], np.float32), found["emotions"])
+    def _weights(self) -> tuple[Path, ...]:
+        """One of these files has to be there; none if they come with the package."""
+        return ()
 
 
-class EmotiEff:
-    """``emotiefflib``: EfficientNet-B0 by ONNX Runtime, on faces that our detector finds."""
+class Fer(Peer):
+    """Its Haar cascade for the face and its Keras network, both in the wheels."""
 
-    MODEL: Final = "enet_b0_8_best_vgaf"
+    name = package = "fer"
+    install = 'pip install fer==25.10.3 "opencv-python-headless<5"'  # OpenCV 5 has no cascades
 
-    def __init__(self, detector: FaceDetector) -> None:
-        library: Any = import_module("emotiefflib.facial_analysis")
-        self._recognizer = library.EmotiEffLibRecognizer(engine="onnx", model_name=self.MODEL)
-        self._detector = detector
+    def judge(self, image: Image) -> str | None:
+        """As above."""
+        found = self._fer.detect_emotions(image)
+        if not found:
+            return None
+        largest = max(found, key=lambda face: int(face["box"][2]) * int(face["box"][3]))
+        scores = largest["emotions"]
+        return OURS[max(scores, key=scores.__getitem__)]
 
-    def faces(self, image: Image) -> list[Seen]:
-        """See ``Peer``."""
-        found = []
-        for face in self._detector.detect(image):
-            left, top, right, bottom = face.box_xyxy.astype(int).tolist()
-            crop = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-            found.append(Seen(face.box_xyxy, self.face(crop).scores))
-        return found
+    def _import(self) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        self._class: Any = importlib.import_module("fer.fer").FER
 
-    def face(self, crop: Image) -> Seen:
-        """See ``Peer``."""
-        rgb = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
-        _, scores = self._recognizer.predict_emotions(rgb, logits=False)
-        names = self._recognizer.idx_to_emotion_class
-        height, width = crop.shape[:2]
-        box = np.array([0, 0, width, height], np.float32)
-        return Seen(box, {names[i]: float(score) for i, score in enumerate(scores[0])})
+    def _open(self) -> None:
+        self._fer: Any = self._class()
 
 
-class DeepFace:
-    """``deepface``: its emotion model with its default detector."""
+class HSEmotionOnnx(Peer):
+    """It has no face detector: ours finds the face for it, and counts in its time."""
 
-    def __init__(self, _detector: FaceDetector) -> None:
-        self._analyze: Any = import_module("deepface").DeepFace.analyze
+    name = "hsemotion-onnx, our detector"
+    package = "hsemotion-onnx"
+    install = "pip install hsemotion-onnx, and its weights in ~/.hsemotion"
+    model = "enet_b0_8_best_afew"
 
-    def faces(self, image: Image) -> list[Seen]:
-        """See ``Peer``."""
-        return [face for face, found in self._seen(image, "opencv") if found]
+    def judge(self, image: Image) -> str | None:
+        """As above; it knows contempt as well, and is asked for the best of the other seven."""
+        faces = self._detector.detect(image)
+        if not faces:
+            return None
+        crop = _cut(image, max(faces, key=lambda face: face.area))
+        _, scores = self._recognizer.predict_emotions(crop[..., ::-1], logits=True)
+        names = self._recognizer.idx_to_class
+        best = max((n for n in names if names[n].lower() in OURS), key=scores.__getitem__)
+        return OURS[names[best].lower()]
 
-    def face(self, crop: Image) -> Seen:
-        """See ``Peer``."""
-        return self._seen(crop, "skip")[0][0]
+    def _import(self) -> None:
+        self._module: Any = importlib.import_module("hsemotion_onnx.facial_emotions")
 
-    def _seen(self, image: Image, detector: str) -> list[tuple[Seen, bool]]:
-        """Faces, and whether each was found: where there is none, it judges the whole picture."""
-        results = self._analyze(
-            image, actions=["emotion"], detector_backend=detector, enforce_detection=False,
-            silent=True,
-        )  # fmt: skip
-        found = []
-        for result in results:
-            left, top, width, height = (result["region"][side] for side in "xywh")
-            box = np.array([left, top, left + width, top + height], np.float32)
-            found.append((Seen(box, result["emotion"]), result["face_confidence"] > 0))
-        return found
+    def _open(self) -> None:
+        self._recognizer: Any = self._module.HSEmotionRecognizer(model_name=self.model)
+        network = load_bundle().network("detector")
+        self._detector = CenterFace(open_session(network), long_sides=STILL_LONG_SIDES)
 
-
-class Rmn:
-    """``rmn``: residual masking network with YuNet."""
-
-    def __init__(self, _detector: FaceDetector) -> None:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # it downloads while it is imported
-        self._rmn: Any = import_module("rmn").RMN()
-
-    def faces(self, image: Image) -> list[Seen]:
-        """See ``Peer``."""
-        return [
-            Seen(
-                np.array([face[side] for side in ("xmin", "ymin", "xmax", "ymax")], np.float32),
-                _merged(face["proba_list"]),
-            )
-            for face in self._rmn.detect_emotion_for_single_frame(image)
-        ]
-
-    def face(self, crop: Image) -> Seen:
-        """See ``Peer``."""
-        _, _, scores = self._rmn.detect_emotion_for_single_face_image(crop)
-        height, width = crop.shape[:2]
-        return Seen(np.array([0, 0, width, height], np.float32), _merged(scores))
+    def _weights(self) -> tuple[Path, ...]:
+        return (Path.home() / ".hsemotion" / f"{self.model}.onnx",)
 
 
-def _merged(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: score for part in scores for name, score in part.items()}
+class DeepFace(Peer):
+    """Its defaults: OpenCV's cascade for the face, a small Keras or ONNX network."""
+
+    name = package = "deepface"
+    install = "pip install deepface, and its weights in ~/.deepface/weights"
+
+    def judge(self, image: Image) -> str | None:
+        """As above."""
+        try:
+            found = self._module.DeepFace.analyze(image, actions=["emotion"], silent=True)
+        except ValueError:  # this is how it says that there is no face
+            return None
+        areas = [face["region"]["w"] * face["region"]["h"] for face in found]
+        return OURS[found[int(np.argmax(areas))]["dominant_emotion"]]
+
+    def _import(self) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        self._module: Any = importlib.import_module("deepface")
+        importlib.import_module("deepface.DeepFace")
+
+    def _open(self) -> None:
+        self.judge(np.zeros((64, 64, 3), np.uint8))
+        self._module.DeepFace.build_model("Emotion", task="facial_attribute")
+
+    def _weights(self) -> tuple[Path, ...]:
+        folder = Path(os.environ.get("DEEPFACE_HOME", Path.home())) / ".deepface" / "weights"
+        return tuple(folder / f"facial_expression_model_weights.{kind}" for kind in ("h5", "onnx"))
 
 
-_HOME: Final = Path.home()
-_DEEPFACE: Final = Path(os.environ.get("DEEPFACE_HOME", str(_HOME))) / ".deepface" / "weights"
-PEERS: Final = (
-    Entry("fer", "fer", (), Fer),
-    Entry("emotiefflib", "emotiefflib", (_HOME / ".emotiefflib" / f"{EmotiEff.MODEL}.onnx",),
-          EmotiEff, "has no face detector: it was given our faces, found on its own time"),
-    Entry("deepface", "deepface", tuple(
-        _DEEPFACE / f"facial_expression_model_weights.{kind}" for kind in ("h5", "onnx", "pth")
-    ), DeepFace),
-    Entry("rmn", "rmn", (Path("pretrained_ckpt"),), Rmn),
-)  # fmt: skip
+PEERS: tuple[type[Peer], ...] = (Fer, HSEmotionOnnx, DeepFace)
 
 
-def opened(
-    entries: Sequence[Entry], detector: FaceDetector
-) -> tuple[dict[str, tuple[Entry, Peer]], dict[str, str]]:
-    """Those that can take part, ready to run; and why the others cannot."""
-    peers: dict[str, tuple[Entry, Peer]] = {}
-    left_out: dict[str, str] = {}
-    for entry in entries:
-        why_not = entry.available()
-        if why_not is None:
-            try:
-                peers[entry.name] = entry, entry.open(detector)
-            except Exception as error:  # whatever another package raises is its reason
-                why_not = f"does not start: {type(error).__name__}: {error}"
-        if why_not is not None:
-            left_out[entry.name] = why_not
-    return peers, left_out
+def _cut(image: Image, face: Face) -> Image:
+    height, width = image.shape[:2]
+    left, top, right, bottom = (round(float(side)) for side in face.box_xyxy)
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]

@@ -1,9 +1,9 @@
-"""Other packages beside ours: stand-ins for them, ratios, labels and what is said of those left out."""
+"""The comparison with other packages, which are stand-ins here; no time is judged."""
 
 from __future__ import annotations
 
 import json
-import os
+import socket
 import sys
 import types
 import zipfile
@@ -13,240 +13,323 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from benchmarks import compare
-from benchmarks.compare import OURS, STILLS, as_text, on_clip, on_faces
-from benchmarks.compare_peers import NAMES, PEERS, Entry, Seen, opened
-from occam_sdk import Face, demo_clip
-from occam_sdk.bundle import load_bundle
-from occam_sdk.labels import LABELS
+from benchmarks import compare, compare_faces, compare_peers
+from occam_sdk import LABELS, Frame, MediaError, demo_clip
+
+PICTURE = np.full((48, 48, 3), 90, np.uint8)
+HEADER = "split,image,fer2013_label,rms,second_rms\n"
 
 
-class NoFaces:
-    def detect(self, _image: NDArray[np.uint8]) -> tuple[Face, ...]:
-        return ()
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: Any) -> types.ModuleType:
+    module = types.ModuleType(name)
+    for attribute, value in attributes.items():
+        setattr(module, attribute, value)
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
 
 
-class OneFace:
-    def detect(self, _image: NDArray[np.uint8]) -> tuple[Face, ...]:
-        return (Face(np.array([1, 2, 5, 8], np.float32), np.zeros((5, 2), np.float32), 0.9),)
+def absent(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
 
 
-class Cheerful:
-    """Sees a small sad face and a large happy one everywhere."""
+def faces_of_fer(*found: tuple[str, int]) -> type:
+    """A class as ``fer.fer.FER`` that always finds these faces: label and side of the box."""
 
-    def faces(self, _image: NDArray[np.uint8]) -> list[Seen]:
-        return [
-            Seen(np.array([0, 0, 5, 5], np.float32), {"sad": 1.0}),
-            Seen(np.array([9, 9, 99, 99], np.float32), {"happy": 0.9, "sad": 0.1}),
-        ]
+    class FER:
+        def detect_emotions(self, image: np.ndarray) -> list[dict[str, Any]]:
+            assert image.dtype == np.uint8
+            names = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+            return [
+                {"box": [0, 0, side, side], "emotions": {n: 0.9 * (n == name) for n in names}}
+                for name, side in found
+            ]
 
-    def face(self, _crop: NDArray[np.uint8]) -> Seen:
-        return Seen(np.zeros(4, np.float32), {"Happiness": 0.4, "Contempt": 0.3})
-
-
-CHEERFUL = Entry("cheerful", "json", (), lambda _: Cheerful(), "sees two faces everywhere")
+    return FER
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts an empty stand-in for a package in its place."""
-
-    def put(name: str, **content: object) -> types.ModuleType:
-        made = types.ModuleType(name)
-        made.__dict__.update(content)
-        monkeypatch.setitem(sys.modules, name, made)
-        return made
-
-    return put
+def only_fer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "fer")
+    stand_in(monkeypatch, "fer.fer", FER=faces_of_fer(("surprise", 30)))
+    absent(monkeypatch, "hsemotion_onnx", "hsemotion_onnx.facial_emotions", "deepface")
 
 
-def test_a_clip_is_judged_by_all_and_ours_is_one() -> None:
-    peers, left_out = opened([CHEERFUL], NoFaces())
-    assert left_out == {}
-    rows = on_clip(demo_clip(), peers, frames=6, rounds=2)
-    assert [row["name"] for row in rows] == [OURS, STILLS, "cheerful"]
-    assert rows[0]["times_ours"] == rows[1]["times_our_stills"] == 1
-    for row in rows:
-        assert row["frames"] == row["frames_with_face"] == 6
-        assert row["times_ours"] == row["s_per_frame"] / rows[0]["s_per_frame"]
-        assert row["same_label"] == 1  # the demo smiles, and so does the larger of the two faces
-    assert rows[2]["faces"] == 12
-    assert rows[2]["note"] == "sees two faces everywhere"
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DEEPFACE_HOME", raising=False)
+    return tmp_path
 
 
-def test_faces_are_judged_by_all_on_their_own_pictures(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    from .caches import write_cache
-
-    side, rng = load_bundle().face.input_size, np.random.default_rng(0)
-    votes = np.zeros((7, 8), np.float32)
-    votes[:, 1] = 10  # Happy
-    votes[0] = np.eye(8)[7]  # Contempt, which is none of the seven
-    folder = write_cache(
-        tmp_path / "ferplus",
-        "face",
-        pixels=rng.integers(0, 256, (7, side, side), np.uint8),
-        label=np.arange(7),
-        votes=votes,
-        split=np.array(["test"] * 7),
-        path=np.array([f"ferplus/FER2013Test/fer{i}.png" for i in range(7)]),
-    )
-    archive = tmp_path / "ferplus.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for place in range(7):
-            picture = cv2.imencode(".png", np.zeros((48, 48), np.uint8))[1].tobytes()
-            file.writestr(f"ferplus/FER2013Test/fer{place}.png", picture)
-    peers, _ = opened([CHEERFUL], NoFaces())
-    ours, cheerful = on_faces(peers, [folder], archive, limit=100)
-    assert ours["name"] == OURS
-    assert ours["faces"] == cheerful["faces"] == 7
-    assert cheerful["fer2013"] == pytest.approx(1 / 7)
-    assert cheerful["ferplus_of_seven"] == 1
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("other.png", b"")
-    with pytest.raises(ValueError, match="lacks pictures"):
-        on_faces(peers, [folder], archive, limit=100)
+def archive(path: Path, rows: str, pictures: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("ferplus/fer2013_original_labels.csv", rows)
+        for name, content in pictures.items():
+            zipped.writestr(f"ferplus/FER2013Test/{name}", content)
+    return path
 
 
-def test_what_cannot_take_part_is_named_and_why(tmp_path: Path) -> None:
-    def refuse(_detector: object) -> Cheerful:
-        raise OSError("needs the network")
-
-    entries = [
-        Entry("absent", "no_such_module", (), refuse),
-        Entry("light", "json", (tmp_path / "weights.onnx",), refuse),
-        Entry("broken", "json", (), refuse),
-    ]
-    peers, left_out = opened(entries, NoFaces())
-    assert peers == {}
-    assert left_out == {
-        "absent": "not installed: pip install absent",
-        "light": "its weights are not there, and nothing is downloaded",
-        "broken": "does not start: OSError: needs the network",
-    }
+def png(grey: int = 90) -> bytes:
+    return cv2.imencode(".png", np.full((48, 48), grey, np.uint8))[1].tobytes()
 
 
-def test_a_label_is_ours_or_none() -> None:
-    box = np.zeros(4, np.float32)
-    assert Seen(box, {"Anger": 0.6, "fear": 0.4}).label == "Angry"
-    assert Seen(box, {"Contempt": 0.6, "fear": 0.4}).label is None
-    assert set(NAMES.values()) == set(LABELS)
+def test_ratios_come_from_timed_rounds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [Frame(i, float(i), PICTURE) for i in range(2)]
+    said = {"ours": ["Happy", "Sad"], "theirs": ["Happy", None]}
+    taken = iter([9.0, 9.0, 1.0, 2.0, 2.0, 8.0, 1.0, 3.0])  # by turns; the first round is warm-up
+    order: list[str] = []
+    now_s = 0.0
+    monkeypatch.setattr(compare, "time", types.SimpleNamespace(perf_counter=lambda: now_s))
+
+    def way(name: str) -> compare.Way:
+        def judged(_: object) -> compare.Said:
+            nonlocal now_s
+            now_s += next(taken)
+            order.append(name)
+            return said[name]
+
+        return judged
+
+    rows = compare.measure({name: way(name) for name in said}, frames, rounds=3)
+    assert order == ["ours", "theirs"] * 4
+    theirs = rows["theirs"]
+    assert theirs["seconds_per_frame"] == [1.0, 4.0, 1.5]
+    assert theirs["times_ours"] == pytest.approx(3.0)  # medians 1.5 and 0.5
+    assert (theirs["times_ours_least"], theirs["times_ours_most"]) == (2.0, 4.0)
+    assert (theirs["with_face"], theirs["agree"]) == (0.5, 1.0)
+    assert rows["ours"]["times_ours"] == rows["ours"]["agree"] == 1.0
 
 
-def entry(name: str) -> Entry:
-    return next(found for found in PEERS if found.name == name)
-
-
-def test_fer_is_asked_as_it_wants_to_be(module: Any) -> None:
-    asked: list[Any] = []
-
-    class FER:
-        def detect_emotions(self, image: Any, face_rectangles: Any = None) -> list[Any]:
-            asked.append((image.shape, face_rectangles))
-            box = (10, 20, 30, 40) if face_rectangles is None else face_rectangles[0]
-            return [{"box": np.array(box), "emotions": {"happy": 0.7, "sad": 0.3}}]
-
-    module("fer")
-    module("fer.fer", FER=FER)
-    peer = entry("fer").open(NoFaces())
-    (seen,) = peer.faces(np.zeros((90, 80, 3), np.uint8))
-    assert seen.box_xyxy.tolist() == [10, 20, 40, 60]
-    assert peer.face(np.zeros((48, 48, 3), np.uint8)).label == "Happy"
-    assert asked == [((90, 80, 3), None), ((48, 48, 3), [[10, 10, 28, 28]])]
-
-
-def test_emotiefflib_is_given_our_faces_in_rgb(module: Any) -> None:
-    class Recognizer:
-        idx_to_emotion_class = types.MappingProxyType({0: "Anger", 1: "Sadness"})
-
-        def __init__(self, engine: str, model_name: str) -> None:
-            assert (engine, model_name) == ("onnx", "enet_b0_8_best_vgaf")
-
-        def predict_emotions(self, crop: Any, logits: bool) -> tuple[list[str], Any]:
-            assert crop.shape == (6, 4, 3)
-            assert crop[0, 0].tolist() == [3, 2, 1]
-            assert not logits
-            return ["Sadness"], np.array([[0.2, 0.8]])
-
-    module("emotiefflib")
-    module("emotiefflib.facial_analysis", EmotiEffLibRecognizer=Recognizer)
-    image = np.full((20, 20, 3), (1, 2, 3), np.uint8)
-    (seen,) = entry("emotiefflib").open(OneFace()).faces(image)
-    assert seen.label == "Sad"
-    assert seen.box_xyxy.tolist() == [1, 2, 5, 8]
-
-
-def test_deepface_does_not_count_the_whole_picture_as_a_face(module: Any) -> None:
-    class DeepFace:
-        @staticmethod
-        def analyze(_image: Any, detector_backend: str, **options: Any) -> list[Any]:
-            assert options["actions"] == ["emotion"]
-            region = {"x": 1, "y": 2, "w": 3, "h": 4}
-            found = {"region": region, "emotion": {"fear": 90.0, "happy": 10.0}}
-            confidences = (0.9, 0) if detector_backend == "opencv" else (0,)
-            return [{**found, "face_confidence": sure} for sure in confidences]
-
-    module("deepface", DeepFace=DeepFace)
-    peer = entry("deepface").open(NoFaces())
-    (seen,) = peer.faces(np.zeros((20, 20, 3), np.uint8))
-    assert seen.box_xyxy.tolist() == [1, 2, 4, 6]
-    assert peer.face(np.zeros((20, 20, 3), np.uint8)).label == "Fear"
-
-
-def test_rmn_is_kept_from_the_network(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    scores = [{"angry": 0.1}, {"surprise": 0.9}]
-
-    class RMN:
-        def detect_emotion_for_single_frame(self, _image: Any) -> list[Any]:
-            return [{"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4, "proba_list": scores}]
-
-        def detect_emotion_for_single_face_image(self, _crop: Any) -> tuple[str, float, list[Any]]:
-            return "surprise", 0.9, scores
-
-    module("rmn", RMN=RMN)
-    peer = entry("rmn").open(NoFaces())
-    assert os.environ["HF_HUB_OFFLINE"] == "1"
-    (seen,) = peer.faces(np.zeros((20, 20, 3), np.uint8))
-    assert (seen.box_xyxy.tolist(), seen.label) == ([1, 2, 3, 4], "Surprise")
-    assert peer.face(np.zeros((20, 20, 3), np.uint8)).label == "Surprise"
-
-
-def test_the_command_line_writes_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    absent = Entry("absent", "no_such_module", (), lambda _: Cheerful())
-    monkeypatch.setattr(compare, "PEERS", (CHEERFUL, absent))
-    path = tmp_path / "compare.json"
-    compare.main(["--frames", "4", "--rounds", "1", "--json", str(path)])
-    printed = capsys.readouterr().out
-    report = json.loads(path.read_text())
-    assert printed == as_text(report)
-    assert report["format"] == "occam-sdk compare"
-    assert report["clip"] == "demo.mp4"
-    assert "cheerful: sees two faces everywhere" in printed
-    assert "left out: absent: not installed: pip install absent" in printed
+def test_nobody_agrees_where_nobody_saw_a_face() -> None:
+    assert compare.beside([None, "Sad"], ["Sad", None]) == {"with_face": 0.5, "agree": None}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("theirs", "ours"),
     [
-        (["--rounds", "0"], "one at least"),
-        (["--faces", "somewhere"], "go together"),
-        (["--video", "nowhere.mp4"], "nowhere.mp4"),
-        (["--video", str(demo_clip()), "--frames", "1"], "two are needed"),
+        ("angry", "Angry"), ("disgust", "Disgust"), ("fear", "Fear"), ("happy", "Happy"),
+        ("sad", "Sad"), ("surprise", "Surprise"), ("neutral", "Neutral"),
     ],
-)
-def test_mistakes_are_told_in_a_line(
-    arguments: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+)  # fmt: skip
+def test_fer_speaks_of_its_largest_face_in_our_labels(
+    monkeypatch: pytest.MonkeyPatch, theirs: str, ours: str
 ) -> None:
-    monkeypatch.setattr(compare, "PEERS", ())
-    with pytest.raises(SystemExit) as stopped:
-        compare.main(arguments)
-    assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    stand_in(monkeypatch, "fer")
+    stand_in(monkeypatch, "fer.fer", FER=faces_of_fer(("fear", 20), (theirs, 40), ("sad", 30)))
+    peer = compare_peers.Fer()
+    assert peer.why_not() == ""
+    assert peer.judge(PICTURE) == ours
+    assert set(compare_peers.OURS.values()) == set(LABELS)
+
+
+def test_fer_without_a_face_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "fer")
+    stand_in(monkeypatch, "fer.fer", FER=faces_of_fer())
+    peer = compare_peers.Fer()
+    assert peer.why_not() == ""
+    assert peer.judge(PICTURE) is None
+
+
+def test_a_peer_says_why_not(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    absent(monkeypatch, "fer", "fer.fer")
+    assert compare_peers.Fer().why_not() == "not installed"
+
+    def broken() -> None:
+        raise AttributeError("no CascadeClassifier")
+
+    stand_in(monkeypatch, "fer")
+    stand_in(monkeypatch, "fer.fer", FER=broken)
+    why = compare_peers.Fer().why_not()
+    assert why == "does not start: AttributeError: no CascadeClassifier"
+
+    stand_in(monkeypatch, "deepface")
+    stand_in(monkeypatch, "deepface.DeepFace")
+    assert compare_peers.DeepFace().why_not() == "would download its weights"
+    stand_in(monkeypatch, "hsemotion_onnx")
+    stand_in(monkeypatch, "hsemotion_onnx.facial_emotions")
+    assert compare_peers.HSEmotionOnnx().why_not() == "would download its weights"
+    assert list(home.iterdir()) == []
+
+
+def test_a_package_that_lacks_another_is_not_called_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "fer").mkdir()
+    (tmp_path / "fer" / "__init__.py").touch()
+    (tmp_path / "fer" / "fer.py").write_text("import package_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("fer", "fer.fer"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    try:
+        why = compare_peers.Fer().why_not()
+    finally:
+        sys.modules.pop("fer", None)
+    assert why == "does not import: No module named 'package_that_nobody_has'"
+
+
+def test_deepface_with_weights_is_asked(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    weights = home / ".deepface" / "weights"
+    weights.mkdir(parents=True)
+    (weights / "facial_expression_model_weights.h5").touch()
+
+    def analyze(image: np.ndarray, actions: list[str], silent: bool) -> list[dict[str, Any]]:
+        if not image.any():
+            raise ValueError("Face could not be detected")
+        small, large = ({"w": side, "h": side} for side in (5, 9))
+        return [
+            {"region": small, "dominant_emotion": "sad"},
+            {"region": large, "dominant_emotion": "happy"},
+        ]
+
+    def build_model(*_: str, **__: str) -> None:
+        socket.create_connection(("weights.example", 443))
+
+    module = stand_in(monkeypatch, "deepface.DeepFace", analyze=analyze, build_model=build_model)
+    stand_in(monkeypatch, "deepface", DeepFace=module)
+    peer = compare_peers.DeepFace()
+    with compare_peers.no_network():
+        assert peer.why_not() == "would download its weights"
+    module.build_model = lambda *_, **__: None  # type: ignore[attr-defined]
+    assert peer.why_not() == ""
+    assert peer.judge(PICTURE) == "Happy"
+    assert peer.judge(np.zeros_like(PICTURE)) is None
+
+
+def test_hsemotion_gets_our_face_in_rgb(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    (home / ".hsemotion").mkdir()
+    (home / ".hsemotion" / f"{compare_peers.HSEmotionOnnx.model}.onnx").touch()
+    names = ("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise")
+
+    class HSEmotionRecognizer:
+        def __init__(self, model_name: str) -> None:
+            self.model_name, self.seen = model_name, list[np.ndarray]()
+            self.idx_to_class = dict(enumerate(names))
+
+        def predict_emotions(self, face: np.ndarray, logits: bool) -> tuple[str, np.ndarray]:
+            assert logits
+            self.seen.append(face)
+            return "Contempt", np.array([0, 9, 0, 0, 0, 0, 5, 1], np.float32)
+
+    stand_in(monkeypatch, "hsemotion_onnx")
+    stand_in(monkeypatch, "hsemotion_onnx.facial_emotions", HSEmotionRecognizer=HSEmotionRecognizer)
+    peer = compare_peers.HSEmotionOnnx()
+    assert peer.why_not() == ""
+    frame = next(iter(compare.read_frames(demo_clip(), 2)))
+    assert peer.judge(frame.image) == "Sad"
+    face = peer._recognizer.seen[0]
+    assert face.shape[2] == 3
+    assert 0 < face.size < frame.image.size
+    assert peer.judge(np.zeros((120, 160, 3), np.uint8)) is None
+
+
+def test_the_network_is_refused_and_given_back() -> None:
+    before = socket.getaddrinfo
+    with (
+        compare_peers.no_network(),
+        pytest.raises(ConnectionError),
+        socket.create_connection(("127.0.0.1", 9)),
+    ):
+        pass
+    assert socket.getaddrinfo is before
+
+
+def test_faces_of_the_test_part_with_sure_labels(tmp_path: Path) -> None:
+    rows = HEADER + (
+        "FER2013Test,a.png,angry,0.5,30\nFER2013Test,b.png,happy,9.5,30\n"
+        "FER2013Train,c.png,sad,0.5,30\nFER2013Test,d.png,sad,0.5,30\nFER2013Test,e.png,sad,0.5,30\n"
+    )
+    path = archive(
+        tmp_path / "f.zip", rows, {"a.png": png(), "b.png": png(), "c.png": png(), "d.png": png(7)}
+    )
+    faces = compare_faces.read_faces(path, 10)
+    assert [label for _, label in faces] == ["Angry", "Sad"]
+    assert faces[1][0].shape == (48, 48, 3)
+    assert faces[1][0].max() == 7
+    assert len(compare_faces.read_faces(path, 1)) == 1
+
+
+def test_a_face_that_is_not_found_is_wrong() -> None:
+    said = {"ours": ["Sad", "Sad", "Happy", None], "theirs": ["Sad", None, "Sad", "Fear"]}
+    rows = compare_faces.shares(said, ["Sad", "Sad", "Happy", "Fear"])
+    assert rows["ours"]["accuracy"] == 0.75
+    assert rows["theirs"]["accuracy"] == 0.5
+    assert rows["theirs"]["with_face"] == 0.75
+    assert rows["theirs"]["accuracy_where_found"] == pytest.approx(2 / 3)
+    assert rows["ours"]["accuracy_where_all_found"] == 1.0
+    assert rows["theirs"]["accuracy_where_all_found"] == 0.5
+    assert rows["theirs"]["found_by_all"] == 0.5
+
+
+def test_pictures_are_enlarged_for_all_alike() -> None:
+    shapes: list[tuple[int, ...]] = []
+    compare_faces.accuracies({"x": lambda image: shapes.append(image.shape)}, [(PICTURE, "Sad")])
+    assert shapes == [(192, 192, 3), (288, 288, 3)]
+
+
+@pytest.mark.parametrize(("count", "most", "places"), [(10, 4, [0, 3, 6, 9]), (3, 9, [0, 1, 2])])
+def test_evenly(count: int, most: int, places: list[int]) -> None:
+    assert compare_faces.evenly(count, most) == places
+
+
+@pytest.mark.usefixtures("only_fer", "home")
+def test_the_command_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faces = archive(
+        tmp_path / "f.zip", HEADER + "FER2013Test,a.png,surprise,0.5,30\n", {"a.png": png()}
+    )
+    out = tmp_path / "out.json"
+    arguments = [str(demo_clip()), "--frames", "3", "--rounds", "1", "--limit", "1"]
+    compare.main([*arguments, "--faces", str(faces), "--json", str(out)])
+    report = json.loads(out.read_text())
+    assert set(report["on_clip"]) == {compare.ALONE, compare.AS_CLIP, "fer"}
+    assert report["on_clip"]["fer"]["with_face"] == 1.0
+    assert report["on_clip"][compare.ALONE]["times_ours"] == 1.0
+    assert report["on_faces"]["as they are"]["fer"]["accuracy"] == 1.0
+    assert report["refused"]["deepface"].startswith("not installed; to have it: pip install deepf")
+    printed = capsys.readouterr().out
+    assert "not compared:" in printed
+    assert "hsemotion-onnx, our detector: not installed" in printed
+    assert "seconds" not in printed
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> dict[str, list[str]]:
+    (tmp_path / "no.zip").write_text("no archive")
+    archive(tmp_path / "columns.zip", "a,b\n1,2\n", {})
+    archive(tmp_path / "empty.zip", HEADER, {})
+    archive(
+        tmp_path / "bad.zip", HEADER + "FER2013Test,a.png,sad,0.5,30\n", {"a.png": b"no picture"}
+    )
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as zipped:
+        zipped.writestr("a.txt", "")
+    clip = str(demo_clip())
+    few = [clip, "--frames", "2", "--rounds", "1"]
+    return {
+        "no such": [str(tmp_path / "none.mp4")],
+        "--rounds: 1 at least": [clip, "--rounds", "0"],
+        "--frames: 2 at least": [clip, "--frames", "1"],
+        "--limit: 1 at least": [clip, "--limit", "0"],
+        "No such file": [*few, "--faces", str(tmp_path / "none.zip")],
+        "not a zip file": [*few, "--faces", str(tmp_path / "no.zip")],
+        "expected the columns": [*few, "--faces", str(tmp_path / "columns.zip")],
+        "no labelled picture": [*few, "--faces", str(tmp_path / "empty.zip")],
+        "is no picture": [*few, "--faces", str(tmp_path / "bad.zip")],
+        "name the FER+ archive": [*few, "--faces", str(tmp_path / "other.zip")],
+    }
+
+
+def test_mistakes_end_with_a_line(
+    wrong: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for says, arguments in wrong.items():
+        with pytest.raises(SystemExit) as ended:
+            compare.main(arguments)
+        assert ended.value.code == 2
+        assert says.lower() in capsys.readouterr().err.lower()
+
+
+def test_a_clip_needs_two_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "VideoFile", lambda _: [Frame(0, 0.0, PICTURE)])
+    with pytest.raises(MediaError, match="has 1 frames"):
+        compare.read_frames(Path("still.png"), None)
