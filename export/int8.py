@@ -257,6 +257,10 @@ def voice(folder: Path, voices: Sequence[Path]) -> Candidate | None:
     if not layers(model):
         return None
     features = load_voices(voices).features
+    if len(features) <= CALIBRATION:
+        raise ValueError(
+            f"{len(features)} pieces of sound: {CALIBRATION} are to calibrate on, and more to judge by"
+        )
     order = np.random.default_rng(SEED).permutation(len(features))
     calibration, judged_by = features[order[:CALIBRATION]], features[order[CALIBRATION:]]
     reference = run(session_of("voice", model, int8=False), "features", judged_by)
@@ -281,6 +285,10 @@ def detector(folder: Path, scenes: Path) -> Candidate:
             for i in drawn
         ]
     images = [np.asarray(picture, np.uint8) for picture in pictures if picture is not None]
+    if len(images) <= SCENES:
+        raise ValueError(
+            f"{scenes}: {len(images)} pictures; {SCENES} are to calibrate on, and more to judge by"
+        )
     feeds = [{"image": detector_input(_square(image), 320)} for image in images[:SCENES]]
     held_out = images[SCENES:]
     float32 = CenterFace(session_of("detector", model, int8=False))
@@ -361,6 +369,8 @@ def add_int8(
             },
         }
         print(f"{candidate.name}: {faster:.2f} times as fast as float32", flush=True)
+    for path in folder.glob("*.int8.onnx"):  # of a network that has no such form any more
+        path.unlink()
     for name, content in made.items():
         (folder / name).write_bytes(content)
     with (folder / "calibration.csv").open("w", newline="", encoding="utf-8") as file:
