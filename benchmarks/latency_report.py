@@ -212,7 +212,7 @@ def stage_table(stages: Report) -> Table:
                 row["stage"],
                 f"{row['ms_per_frame']:.3f}",
                 f"{100 * row['share']:.1f}",
-                f"{row['count']} {row['of']}",
+                f"{row['count']} {row['of'].removesuffix('s') if row['count'] == 1 else row['of']}",
                 milliseconds(row["ms_each"]),
             )
             for row in stages["stages"]
