@@ -435,3 +435,16 @@ def test_the_doctor_finds_a_damaged_bundle(tmp_path: Path) -> None:
     assert "voice.onnx" in done.stdout
     assert "To mend" in done.stdout
     assert "problem" in done.stdout.splitlines()[-1]
+
+
+def test_a_cache_that_cannot_be_written_to_is_a_message(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "occam_sdk", "compile"],
+        env=os.environ | {"OCCAM_CACHE_DIR": str(in_the_way)},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "set OCCAM_CACHE_DIR to a folder" in done.stderr
+    assert "cannot load the model" not in done.stderr

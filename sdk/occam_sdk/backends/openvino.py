@@ -50,6 +50,8 @@ class OpenVINOSession:
         self._engine = ""
         try:
             self._compiled = self._compile(order)
+        except BackendError:  # is a RuntimeError too, and says it better
+            raise
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot load the model: {str(error).strip()}") from error
         self._request = self._compiled.create_infer_request()
