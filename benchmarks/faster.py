@@ -53,9 +53,11 @@ def ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
     waiting: queue.Queue[Frame | None] = queue.Queue(AHEAD)
 
     def work() -> None:
-        for frame in frames:
-            waiting.put(frame)
-        waiting.put(None)
+        try:
+            for frame in frames:
+                waiting.put(frame)
+        finally:  # or who waits for the next would wait forever
+            waiting.put(None)
 
     threading.Thread(target=work, daemon=True).start()
     while (frame := waiting.get()) is not None:

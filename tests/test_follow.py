@@ -345,3 +345,13 @@ def test_a_moving_face_is_where_a_look_at_every_frame_finds_it(tmp_path: Path) -
         off.append(np.linalg.norm(one.landmarks - seen.landmarks, axis=1).max() / eyes)
     assert np.max(off) < 0.15
     assert np.mean(off) < 0.05
+
+
+@pytest.mark.parametrize("strange", [0, 255], ids=["black", "flash"])
+def test_a_frame_that_shows_something_else_is_looked_at(strange: int) -> None:
+    usual = np.full((64, 64, 3), 120, np.uint8)
+    other = np.full((64, 64, 3), strange, np.uint8)
+    images = [usual, other, usual, usual, usual]
+    frames = [Frame(i, 0.04 * i, image) for i, image in enumerate(images)]
+    found = list(follow(iter(frames), lambda image: (face(100),) if image[0, 0, 0] == 120 else ()))
+    assert [len(faces) for _, faces in found] == [1, 0, 1, 1, 1]

@@ -69,9 +69,9 @@ class EngineCache:
     def load(self, key: EngineKey) -> tuple[bytes | None, str]:
         """The engine, or None and why there is none that fits."""
         path = self.path(key)
-        if not path.is_file():
-            return None, "there was none"
         try:
+            if not path.is_file():
+                return None, "there was none"
             has, engine = _read(path)
         except (OSError, ValueError) as error:
             return None, f"the last one cannot be read: {error}"
@@ -120,7 +120,12 @@ def default_folder() -> Path:
     if named:
         return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "occam-sdk"
+    if cache:
+        return Path(cache) / "occam-sdk"
+    try:
+        return Path.home() / ".cache" / "occam-sdk"
+    except RuntimeError:  # a user without a home, as in containers
+        return Path(tempfile.gettempdir()) / f"occam-sdk-{os.getuid()}"
 
 
 def _damage(path: Path) -> str:

@@ -18,6 +18,10 @@ from ..types import Face, Frame
 
 MAX_STEP_S: Final = 0.06  # frames further apart than this are all looked at
 MIN_STEADY_OVERLAP: Final = 0.5  # of a face's boxes on both sides of a frame that is not looked at
+MAX_CHANGE: Final = (
+    12.0  # grey levels by which such a frame differs on average, beyond what they do
+)
+STRIDE: Final = 8  # of the pixels that are compared
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
 TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
 TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
@@ -43,7 +47,8 @@ def follow(frames: Iterator[Frame], detect: Detect) -> Iterator[tuple[Frame, tup
         if skipped is not None:
             assert before is not None
             share = (skipped.time_s - before.time_s) / (frame.time_s - before.time_s)
-            between = _between(seen, faces, share) if _near(skipped, frame) else None
+            alike = _near(skipped, frame) and _alike(before.image, skipped.image, frame.image)
+            between = _between(seen, faces, share) if alike else None
             if between is None:
                 between = _named(tracker, skipped, detect(skipped.image))
             yield skipped, between
@@ -57,6 +62,15 @@ def follow(frames: Iterator[Frame], detect: Detect) -> Iterator[tuple[Frame, tup
 
 def _near(one: Frame, other: Frame) -> bool:
     return other.time_s - one.time_s <= MAX_STEP_S and one.image.shape == other.image.shape
+
+
+def _alike(before: NDArray[np.uint8], between: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
+    """Whether the picture in the middle shows what its neighbours show: no flash, no cut, no black."""
+    one, middle, other = (
+        image[::STRIDE, ::STRIDE].astype(np.int16) for image in (before, between, after)
+    )
+    moved = float(np.abs(other - one).mean())
+    return max(float(np.abs(middle - side).mean()) for side in (one, other)) <= moved + MAX_CHANGE
 
 
 def _named(tracker: Tracker, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
