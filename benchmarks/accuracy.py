@@ -26,7 +26,7 @@ from occam_sdk.backends import Runtime, open_session
 from occam_sdk.bundle import MANIFEST, Bundle, load_bundle
 from occam_sdk.labels import LABELS
 from occam_sdk.scores import softmax
-from occam_sdk.video.expression import network_input
+from occam_sdk.video.expression import grey_input
 from training.faces import LabelledFaces
 from training.metrics import calibration_error, ccc, recalls, wilson
 from training.voice import (
@@ -90,12 +90,9 @@ def run_expression(bundle: Bundle, grey: NDArray[np.uint8]) -> dict[str, Floats]
     session = open_session(
         bundle.network("expression"), Runtime("openvino", "cpu", precision, strict=True)
     )
-    crops = np.repeat(grey[..., None], 3, axis=-1)
     parts = [
-        session.run(
-            {"image": network_input(crops[i : i + BATCH], bundle.face.mean, bundle.face.std)}
-        )
-        for i in range(0, len(crops), BATCH)
+        session.run({"image": grey_input(grey[i : i + BATCH], bundle.face.mean, bundle.face.std)})
+        for i in range(0, len(grey), BATCH)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from occam_sdk.backends import BATCH
-from occam_sdk.video.expression import network_input
+from occam_sdk.backends import in_batches
+from occam_sdk.video.expression import grey_input
 
 from .latency_networks import SEED, Variant
 
@@ -42,7 +42,6 @@ def measure(
     batch = data.batch(rows)
     faces, label, votes = batch.faces.numpy(), batch.label.numpy(), batch.votes.numpy()
     known, voted = label >= 0, votes.sum(1) > 0
-    crops = np.repeat(faces[..., None], 3, axis=-1)
     found: dict[Key, dict[str, Any]] = {}
     left_out: list[str] = []
     for variant in opened:
@@ -62,15 +61,9 @@ def measure(
                 f"{data.size}"
             )
             continue
-        images = network_input(crops, settings.mean, settings.std)
-        parts = [
-            variant.session.run({"image": images[i : i + BATCH]})
-            for i in range(0, len(images), BATCH)
-        ]
-        said = {
-            name: np.concatenate([part[name] for part in parts]).argmax(1)
-            for name in ("emotion", "ferplus")
-        }
+        images = grey_input(faces, settings.mean, settings.std)
+        outputs = in_batches(variant.session, "image", images)
+        said = {name: outputs[name].argmax(1) for name in ("emotion", "ferplus")}
         found[key] = {
             "fer2013": _share(said["emotion"][known] == label[known]),
             "ferplus": _share(said["ferplus"][voted] == votes[voted].argmax(1)),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from occam_sdk.backends import BATCH, Session
 from training.metrics import ccc
 
 Outputs = Mapping[str, NDArray[np.float32]]
@@ -100,12 +99,6 @@ def accuracies(outputs: Outputs, targets: Targets) -> dict[str, float]:
         right = _classes(outputs, "ferplus")[voted] == targets.votes[voted].argmax(1)
         found["eight"] = float(right.mean())
     return found
-
-
-def run(session: Session, name: str, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """A network's outputs for any number of rows of its input ``name``."""
-    parts = [session.run({name: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _classes(outputs: Outputs, name: str) -> NDArray[np.int64]:

@@ -28,17 +28,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from occam_sdk.backends import BATCH, Network, Runtime, Session, open_session
+from occam_sdk.backends import BATCH, Network, Runtime, Session, in_batches, open_session
 from occam_sdk.bundle import MANIFEST, load_bundle
 from occam_sdk.errors import OccamError
 from occam_sdk.types import Face
-from occam_sdk.video.expression import network_input
+from occam_sdk.video.expression import grey_input
 from occam_sdk.video.faces import CenterFace, detector_input
 from occam_sdk.video.follow import intersection_over_union
 from training.faces import LabelledFaces
 from training.voice import load_voices
 
-from .agreement import Agreement, Targets, agreement, run
+from .agreement import Agreement, Targets, agreement
 from .bundle import write_manifest
 from .equalise import equalise
 from .lint import lint, quantised_layers
@@ -55,7 +55,6 @@ LOOKS: Final = 16  # inputs to rank layers by
 ROUNDS: Final = 60
 
 Floats = NDArray[np.float32]
-Run = Callable[[Session], Any]
 
 
 @dataclass(frozen=True)
@@ -229,20 +228,19 @@ def expression(folder: Path, faces: Sequence[Path]) -> tuple[Candidate, list[tup
     judged_by = np.concatenate([valid, left[data.synthetic[left]][:SYNTHETIC]])
 
     def inputs(rows: NDArray[np.int64]) -> Floats:
-        crops = np.repeat(data.batch(rows).faces.numpy()[..., None], 3, axis=-1)
-        return network_input(crops, bundle.face.mean, bundle.face.std)
+        return grey_input(data.batch(rows).faces.numpy(), bundle.face.mean, bundle.face.std)
 
     batch, images, calibration = data.batch(judged_by), inputs(judged_by), inputs(chosen)
     images = np.concatenate([images, images[..., ::-1]])  # mirrored, each face is judged twice
     known = (batch.label.numpy(), batch.votes.numpy(), batch.valence_arousal.numpy())
     targets = Targets(*(np.concatenate([column, column]) for column in known))
     model = onnx.load(folder / "expression.onnx")
-    reference = run(session_of("expression", model, int8=False), "image", images)
+    reference = in_batches(session_of("expression", model, int8=False), "image", images)
     candidate = Candidate(
         "expression",
         model,
         [{"image": calibration[i : i + 64]} for i in range(0, len(calibration), 64)],
-        lambda session: agreement(run(session, "image", images), reference, targets),
+        lambda session: agreement(in_batches(session, "image", images), reference, targets),
         Gate().passes,
         {"image": calibration[:BATCH]},
     )
@@ -263,12 +261,12 @@ def voice(folder: Path, voices: Sequence[Path]) -> Candidate | None:
         )
     order = np.random.default_rng(SEED).permutation(len(features))
     calibration, judged_by = features[order[:CALIBRATION]], features[order[CALIBRATION:]]
-    reference = run(session_of("voice", model, int8=False), "features", judged_by)
+    reference = in_batches(session_of("voice", model, int8=False), "features", judged_by)
     return Candidate(
         "voice",
         model,
         [{"features": calibration}],
-        lambda session: agreement(run(session, "features", judged_by), reference),
+        lambda session: agreement(in_batches(session, "features", judged_by), reference),
         Gate(labels=0.99).passes,
         {"features": calibration[:1]},
     )

@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from occam_sdk.backends import BATCH, Runtime, Session, open_session
+from occam_sdk.backends import BATCH, Runtime, Session, in_batches, open_session
 from occam_sdk.bundle import MANIFEST, Bundle, load_bundle
 from occam_sdk.errors import BackendError, OccamError
 from occam_sdk.verify import Check, every_runtime
 from occam_sdk.verify import verify as verify_samples
-from occam_sdk.video.expression import network_input
+from occam_sdk.video.expression import grey_input
 from training.faces import LabelledFaces
 
-from .agreement import Agreement, Outputs, Targets, accuracies, agreement, run
+from .agreement import Agreement, Outputs, Targets, accuracies, agreement
 from .lint import lint
 
 CALLS: Final = 40
@@ -91,8 +91,7 @@ class Row:
         ran: the number of layers in each format, as read back; None if it did not open.
         found: how far it agrees.
         figures: accuracy over the "seven" and the "eight" classes.
-        face_ms: median time of one face, and of a face in a batch of 16.
-        batch_face_ms: that.
+        face_ms, batch_face_ms: median time of one face, and of a face in a batch of 16.
         note: what was asked for and is not what ran.
         failure: what is past the tolerance; "" if nothing is.
     """
@@ -134,8 +133,7 @@ def verify_faces(
     if limit is not None and limit < len(rows):
         rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
     batch = data.batch(rows)
-    crops = np.repeat(batch.faces.numpy()[..., None], 3, axis=-1)
-    images = network_input(crops, bundle.face.mean, bundle.face.std)
+    images = grey_input(batch.faces.numpy(), bundle.face.mean, bundle.face.std)
     targets = Targets(batch.label.numpy(), batch.votes.numpy(), batch.valence_arousal.numpy())
     reference, name = _reference(bundle, images)
     yield Row(name, "cpu", "fp32", found=agreement(reference, reference, targets))
@@ -151,7 +149,7 @@ def _reference(bundle: Bundle, images: Floats) -> tuple[Outputs, str]:
     except ImportError:
         runtime = Runtime("onnxruntime", "cpu", "fp32")
         session = open_session(bundle.network("expression"), runtime)
-        return run(session, "image", images), "onnxruntime (reference)"
+        return in_batches(session, "image", images), "onnxruntime (reference)"
     from .networks import as_torch
 
     manifest = json.loads((bundle.path / MANIFEST).read_text(encoding="utf-8"))
@@ -172,7 +170,7 @@ def _row(
     asked = (runtime.backend, runtime.device, runtime.precision)
     try:
         session = open_session(bundle.network("expression"), runtime)
-        outputs = run(session, "image", images)
+        outputs = in_batches(session, "image", images)
     except BackendError as error:
         return Row(*asked, failure=str(error))
     found = agreement(outputs, reference, targets)

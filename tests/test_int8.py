@@ -21,7 +21,7 @@ pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
 from numpy.typing import NDArray  # noqa: E402
 
 from export import int8 as module  # noqa: E402
-from export.agreement import Agreement, Targets, accuracies, agreement, run  # noqa: E402
+from export.agreement import Agreement, Targets, accuracies, agreement  # noqa: E402
 from export.int8 import (  # noqa: E402
     Candidate,
     DetectorGate,
@@ -35,7 +35,7 @@ from export.int8 import (  # noqa: E402
 )
 from export.lint import lint, quantised_layers  # noqa: E402
 from export.quantise import layers  # noqa: E402
-from occam_sdk.backends import BATCH, Session  # noqa: E402
+from occam_sdk.backends import BATCH, Session, in_batches  # noqa: E402
 from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
 from occam_sdk.types import Face  # noqa: E402
 from occam_sdk.verify import demo_frames, load_samples  # noqa: E402
@@ -234,7 +234,7 @@ def test_any_number_of_rows_is_run_in_batches() -> None:
 
     session = Doubling()
     rows = np.arange(2 * BATCH + 3, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(run(session, "x", rows)["y"], rows * 2)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(in_batches(session, "x", rows)["y"], rows * 2)  # type: ignore[arg-type]
     assert session.sizes == (BATCH, BATCH, 3)
 
 

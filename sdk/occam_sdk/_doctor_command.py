@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ._options import BundleOption
 from .doctor import Finding, State, examine
 
 PROBLEMS_FOUND: Final = 1
@@ -30,10 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Folder of a model bundle; by default the packaged one."),
-    ] = None,
+    bundle: BundleOption = None,
 ) -> None:
     """Say what works on this machine, what does not, and how to mend it.
 

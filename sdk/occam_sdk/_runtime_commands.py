@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -149,7 +149,7 @@ def table_of(checks: list[Check]) -> Table:
             check.network,
             f"{check.backend} {check.device}" if info is None else f"{info.backend} {info.device}",
             check.precision,
-            "nothing" if info is None else _layers(asdict(info)["layers"]),
+            "nothing" if info is None else _layers(info.layers),
             *(
                 (f"{numbers[0]:.4f}", f"{100 * numbers[1]:.0f} %", f"{numbers[2]:.2f}")
                 if known
@@ -160,7 +160,7 @@ def table_of(checks: list[Check]) -> Table:
     return table
 
 
-def _layers(layers: dict[str, int]) -> str:
+def _layers(layers: Mapping[str, int]) -> str:
     return " + ".join(f"{count} {name}" for name, count in layers.items())
 
 

@@ -19,13 +19,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import BATCH, Runtime, Session, SessionInfo, devices, installed, open_session
+from .backends import Runtime, Session, SessionInfo, devices, in_batches, installed, open_session
 from .bundle import FEATURES, NETWORKS, Bundle
 from .demo import demo_clip
 from .errors import BackendError, BundleError
 from .labels import LABELS
 from .video.decode import VideoFile
-from .video.expression import network_input
+from .video.expression import grey_input
 from .video.faces import CenterFace
 
 SAMPLES: Final = "samples.npz"
@@ -173,9 +173,7 @@ def outputs(
     """What a network says of the samples: its own outputs, or "landmarks" of the detector."""
     if name == "detector":
         return {"landmarks": _landmarks(session)}
-    port, rows = _rows(name, samples, bundle)
-    parts = [session.run({port: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return in_batches(session, *_rows(name, samples, bundle))
 
 
 def demo_frames() -> list[NDArray[np.uint8]]:
@@ -187,8 +185,7 @@ def demo_frames() -> list[NDArray[np.uint8]]:
 def _rows(name: str, samples: Mapping[str, NDArray[Any]], bundle: Bundle) -> tuple[str, Floats]:
     if name == "voice":
         return "features", samples["features"]
-    crops = np.repeat(samples["faces"][..., None], 3, axis=-1)
-    return "image", network_input(crops, bundle.face.mean, bundle.face.std)
+    return "image", grey_input(samples["faces"], bundle.face.mean, bundle.face.std)
 
 
 def _landmarks(session: Session) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import BATCH, Session
+from ..backends import Session, in_batches
 from ..bundle import VoiceModel
 from ..scores import softmax
 from ..types import ModalityScores
@@ -31,10 +31,7 @@ class VoiceClassifier:
             features: (N, 1582) float32, N >= 1, from ``VoiceFeatures.extract``.
             starts_s: when each piece starts, in seconds.
         """
-        parts = [
-            self._session.run({"features": features[i : i + BATCH]})["emotion"]
-            for i in range(0, len(features), BATCH)
-        ]
-        logits = np.concatenate(parts) / self._model.temperature
+        logits = in_batches(self._session, "features", features)["emotion"]
+        logits = logits / self._model.temperature
         scores = softmax(logits).mean(axis=0, dtype=np.float64).astype(np.float32)
         return ModalityScores(scores=scores, evidence_s=starts_s)

@@ -213,6 +213,14 @@ class _Noted:
         self.ports = session.ports
 
 
+def in_batches(
+    session: Session, name: str, rows: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """A network's outputs for any number of rows, one at least, of its input ``name``."""
+    parts = [session.run({name: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
+    return {output: np.concatenate([part[output] for part in parts]) for output in parts[0]}
+
+
 def _expected(name: str, values: tuple[str, ...], got: str) -> str:
     return f"{name}: expected one of {', '.join(values)}, got {got!r}"
 
@@ -315,7 +323,8 @@ def _fallback() -> str:
 def _gains_by_int8(network: Network, backend: str, device: str) -> bool:
     """Whether INT8 is the faster form of a network here: measured by benchmarks.latency, not assumed.
 
-    ONNX Runtime's own kernels for signed INT8 took twice as long as float32 on x86 with VNNI.
+    ONNX Runtime on a CPU computes nearly all of our INT8 files in float32, and takes twice as long as
+    for the float32 ones.
     """
     if backend == "onnxruntime" or (device == "cpu" and has_vnni() is False):
         return False

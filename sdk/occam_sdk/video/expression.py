@@ -42,8 +42,13 @@ class ExpressionNetwork:
 
 
 def network_input(crops: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
-    """(N, S, S, 3) BGR uint8 to (N, 1, S, S) float32 grey, ``(grey / 255 - mean) / std``."""
-    grey = to_grey(crops).astype(np.float32) / 255
+    """(N, S, S, 3) BGR uint8 to (N, 1, S, S) float32, as ``grey_input``."""
+    return grey_input(to_grey(crops), mean, std)
+
+
+def grey_input(faces: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
+    """(N, S, S) uint8 grey, as prepared faces are, to (N, 1, S, S) ``(grey / 255 - mean) / std``."""
+    grey = faces.astype(np.float32) / 255
     return np.asarray((grey - np.float32(mean)) / np.float32(std), np.float32)[:, None]
 
 
