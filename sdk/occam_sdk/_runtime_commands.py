@@ -100,8 +100,8 @@ def verify(
 ) -> None:
     """Hold every runtime and precision of this machine against the samples in the bundle.
 
-    Exit code 0: all answer as where the bundle was made, even where a note says that another precision
-    ran than was asked for. 1: something answers otherwise.
+    Exit code 0: all answer as where the bundle was made; a note says where another precision ran.
+    1: something answers otherwise.
     """
     from .backends import Runtime
     from .bundle import DEFAULT_BUNDLE, load_bundle

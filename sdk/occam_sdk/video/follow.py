@@ -21,7 +21,7 @@ MIN_STEADY_OVERLAP: Final = 0.5  # of a face's boxes on both sides of a frame th
 MAX_CHANGE: Final = (
     12.0  # grey levels by which such a frame differs on average, beyond what they do
 )
-STRIDE: Final = 8  # of the pixels that are compared
+POINTS: Final = 80  # of the longer side that are compared; every eighth pixel of a small picture
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
 TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
 TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
@@ -66,8 +66,9 @@ def _near(one: Frame, other: Frame) -> bool:
 
 def _alike(before: NDArray[np.uint8], between: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
     """Whether the picture in the middle shows what its neighbours show: no flash, no cut, no black."""
+    stride = max(8, max(before.shape) // POINTS)
     one, middle, other = (
-        image[::STRIDE, ::STRIDE].astype(np.int16) for image in (before, between, after)
+        image[::stride, ::stride].astype(np.int16) for image in (before, between, after)
     )
     moved = float(np.abs(other - one).mean())
     return max(float(np.abs(middle - side).mean()) for side in (one, other)) <= moved + MAX_CHANGE
