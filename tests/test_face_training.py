@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
 from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402
-from training import face, fit, judge  # noqa: E402
+from training import distil, face, fit, judge  # noqa: E402
 from training.augment import augment  # noqa: E402
 from training.faces import Batch, LabelledFaces  # noqa: E402
 from training.network import ARCHITECTURES, HEADS, FaceNetwork, cost  # noqa: E402
@@ -48,7 +48,7 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("name", "most_parameters", "most_operations"),
-    [("resnet18-lite", 2.0e6, 180e6), ("resnet18", 11.3e6, 1.82e9)],
+    [("resnet-lite", 2.0e6, 180e6), ("resnet18", 11.3e6, 1.82e9)],
 )
 def test_a_network_costs_what_table_2_allows(
     name: str, most_parameters: float, most_operations: float
@@ -317,7 +317,7 @@ def test_a_start_that_is_no_run_or_of_another_architecture_is_refused(
     faces: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError, match="no run of training"):
-        face.train([faces], tmp_path / "second", SETTINGS, start=tmp_path / "nothing")
+        face.train([faces], tmp_path / "second", SETTINGS, face.Origin(tmp_path / "nothing"))
     face.train([faces], tmp_path / "first", SETTINGS)
     large = write_cache(
         tmp_path / "large", "face", label=np.arange(84) % 7, split=np.repeat(["train", "valid"], 42),
@@ -326,7 +326,7 @@ def test_a_start_that_is_no_run_or_of_another_architecture_is_refused(
     with pytest.raises(ValueError, match="give the same --architecture"):
         face.train(
             [large], tmp_path / "second", dataclasses.replace(SETTINGS, architecture="resnet18"),
-            start=tmp_path / "first",
+            face.Origin(tmp_path / "first"),
         )  # fmt: skip
     assert not (tmp_path / "second").exists()
 
@@ -334,18 +334,82 @@ def test_a_start_that_is_no_run_or_of_another_architecture_is_refused(
 def test_the_transfer_fits_the_heads_first_and_then_everything(faces: Path, tmp_path: Path) -> None:
     first = face.train([faces], tmp_path / "first", SETTINGS)
     heads_only = dataclasses.replace(SETTINGS, heads_epochs=2, epochs=0)
-    second = face.train([faces], tmp_path / "second", heads_only, start=tmp_path / "first")
+    second = face.train([faces], tmp_path / "second", heads_only, face.Origin(tmp_path / "first"))
     for (name, before), after in zip(
         first.state_dict().items(), second.state_dict().values(), strict=True
     ):
         learnt = name.split(".")[0] in ("emotion", "ferplus")  # nothing to learn of the third head
         assert torch.equal(before, after) != learnt or name.startswith("valence_arousal"), name
     both = dataclasses.replace(SETTINGS, heads_epochs=1, epochs=1)
-    face.train([faces], tmp_path / "third", both, start=tmp_path / "first")
+    face.train([faces], tmp_path / "third", both, face.Origin(tmp_path / "first"))
     last = torch.load(tmp_path / "third" / "checkpoint.pt", weights_only=True)["network"]
     assert not torch.equal(last["stem.0.weight"], first.state_dict()["stem.0.weight"])
     assert [row["phase"] for row in rows_of(tmp_path / "third")] == ["heads", "all"]
     assert json.loads((tmp_path / "third" / "settings.json").read_text())["start"]["run"] == "first"
+
+
+# Teachers
+
+
+def test_a_network_comes_to_say_what_its_teachers_say(faces: Path, tmp_path: Path) -> None:
+    face.train([faces], tmp_path / "one", dataclasses.replace(SETTINGS, epochs=6))
+    face.train([faces], tmp_path / "two", dataclasses.replace(SETTINGS, epochs=6, seed=1))
+    teachers = (tmp_path / "one", tmp_path / "two")
+    taught_only = dataclasses.replace(
+        SETTINGS, epochs=8, distillation=1.0, augmentation=False, dropout=0.0
+    )
+    learner = face.train([faces], tmp_path / "learner", taught_only, face.Origin(teachers=teachers))
+    pixels = torch.from_numpy(striped(np.arange(7)))[:, None].float() / 255
+    known = [
+        distil.Teacher(judge.load_network(run), judge.load_statistics(run)) for run in teachers
+    ]
+    taught = distil.mean_scores(known, pixels)["emotion"]
+    torch.testing.assert_close(taught.sum(1), torch.ones(7))
+    other = face.train(
+        [faces], tmp_path / "other", dataclasses.replace(taught_only, distillation=0.0)
+    )
+    told = [
+        distil.mean_scores([distil.Teacher(network, known[0].measured)], pixels)["emotion"]
+        for network in (learner, other)
+    ]
+    assert (told[0] - taught).abs().mean() < (told[1] - taught).abs().mean()
+    recorded = json.loads((tmp_path / "learner" / "settings.json").read_text())
+    assert set(recorded["teachers"]) == {"one", "two"}
+
+
+def test_a_learner_that_says_what_it_is_taught_has_the_least_loss() -> None:
+    taught = {"emotion": torch.tensor([[0.7, 0.2, 0.1]]), "ferplus": torch.tensor([[0.5, 0.5]])}
+    agreeing = {head: scores.log() for head, scores in taught.items()}
+    entropy = -sum(float((scores * scores.log()).sum()) for scores in taught.values())
+    assert float(distil.scores_loss(agreeing, taught)) == pytest.approx(entropy)
+    other = {**agreeing, "emotion": agreeing["emotion"].flip(1)}
+    assert float(distil.scores_loss(other, taught)) > entropy
+
+
+def test_teachers_and_their_share_go_together(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--teachers and --distillation"):
+        face.train([faces], tmp_path / "run", dataclasses.replace(SETTINGS, distillation=0.5))
+    face.train([faces], tmp_path / "first", SETTINGS)
+    with pytest.raises(ValueError, match="--teachers and --distillation"):
+        face.train([faces], tmp_path / "run", SETTINGS, face.Origin(teachers=(tmp_path / "first",)))
+    with pytest.raises(ValueError, match="name one"):
+        face.Origin(start=tmp_path / "first", pretrained=tmp_path / "first")
+    assert not (tmp_path / "run").exists()
+
+
+def test_faces_without_labels_are_only_for_teachers(tmp_path: Path) -> None:
+    labelled = face_cache(tmp_path / "striped")
+    bare = write_cache(
+        tmp_path / "bare", "face", label=np.full(40, -1), pixels=striped(np.arange(40) % 7, seed=3),
+        found=np.arange(40) % 2 == 0,
+    )  # fmt: skip
+    data = LabelledFaces([labelled, bare])
+    plain, taught = data.train_rows(), data.train_rows(taught=True)
+    added = np.setdiff1d(taught, plain)
+    assert set(data.samples.corpus[plain]) == {"striped"}
+    assert len(added) == 20
+    assert data.samples.found[added].all()
+    assert set(data.samples.corpus[data.valid_rows()]) == {"striped"}
 
 
 def test_faces_of_another_size_than_the_networks_are_refused(faces: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from training.readers import (
     read_rafdb,
     read_ravdess,
     read_sfew,
+    read_unlabelled,
     summary,
 )
 from training.samples import Corpus, Sample
@@ -555,6 +556,14 @@ def test_own_folders_are_classes_in_splits_or_not_and_in_any_case(tmp_path: Path
     assert left_out(corpus)["odd/g.wav"] == "unknown class 'odd'"
     assert left_out(corpus)["i.wav"] == "not in a folder of a class"
     assert len(corpus.left_out) == 3
+
+
+def test_unlabelled_faces_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg", "people/b.PNG", "people/deep/c.webp", "SOURCES.csv")
+    corpus = read_unlabelled(tmp_path)
+    assert {sample.path.name for sample in corpus.samples} == {"a.jpg", "b.PNG", "c.webp"}
+    assert all(s.label is None and s.votes is None and s.split == "train" for s in corpus.samples)
+    assert [one.what for one in corpus.left_out] == ["SOURCES.csv"]
 
 
 def test_own_faces_have_votes_if_contempt_was_sorted_out(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ import copy
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -33,15 +33,41 @@ from torch import distributed
 
 from .cache import write_whole
 from .clips import open_network
+from .distil import Teacher
 from .faces import LabelledFaces, Statistics
 from .fit import Phase, Settings, State, Team, Trainer, phases, this_team
 from .judge import evaluate, load_network, load_statistics
 from .network import ARCHITECTURES, FaceNetwork
+from .pretrained import DLIB_SHA256, adopt, read_dlib
 from .runs import Run, add_settings, settings_of
+
+NORM_FACES: Final = 512  # that fix the batch norms of a pre-trained network
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run learns from besides faces; all of it finished, none of it needed.
+
+    Attributes:
+        start: folder of a run whose network is the first one of this run.
+        pretrained: dlib's network, see ``training.pretrained``, whose weights are the first ones.
+        teachers: folders of runs whose networks' mean scores are learnt, too.
+    """
+
+    start: Path | None = None
+    pretrained: Path | None = None
+    teachers: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.pretrained is not None:
+            raise ValueError("--from-run and --pretrained both give the first weights; name one")
+
+
+NO_ORIGIN: Final = Origin()
 
 
 def train(
-    folders: Sequence[Path], run_folder: Path, settings: Settings, start: Path | None = None
+    folders: Sequence[Path], run_folder: Path, settings: Settings, origin: Origin = NO_ORIGIN
 ) -> FaceNetwork:
     """Train, or go on training, in the folder ``run_folder``.
 
@@ -50,7 +76,7 @@ def train(
         run_folder: gets settings, statistics, log and checkpoint; a run that was broken off is
             continued.
         settings: must be those of the run that is continued.
-        start: folder of a finished run whose network is the first one of this run.
+        origin: first weights and teachers.
 
     Returns:
         The averaged network of the epoch that was best on Valid.
@@ -68,16 +94,17 @@ def train(
             f"faces of {data.size} pixels, {settings.architecture} takes {size}; "
             f"prepare them with --size {size}"
         )
-    rows, valid = data.train_rows(settings.synthetic_times), data.valid_rows()
+    rows = data.train_rows(settings.synthetic_times, taught=bool(origin.teachers))
+    valid = data.valid_rows()
     if len(rows) < settings.batch or not len(valid):
         raise ValueError(
             f"{len(rows)} faces to learn from and {len(valid)} to choose on: too few for batches of "
             f"{settings.batch}; prepare more, or lower --batch"
         )
-    started = None if start is None else _started(start, settings.architecture)
-    inputs = {"data": data.inputs, "start": started}
+    started = None if origin.start is None else _started(origin.start, settings.architecture)
+    inputs = {"data": data.inputs, "start": started, **_recorded(origin, settings)}
     with Run(run_folder, settings, inputs, writes=team.rank == 0) as run:
-        _train(run, data, rows, valid, settings, start, team)
+        _train(run, data, rows, valid, settings, origin, team)
     if team.size > 1:
         distributed.barrier()
     return load_network(run_folder)
@@ -89,11 +116,13 @@ def _train(
     rows: NDArray[np.int64],
     valid: NDArray[np.int64],
     settings: Settings,
-    start: Path | None,
+    origin: Origin,
     team: Team,
 ) -> None:
     """All epochs of all phases, from where the run was."""
-    measured = data.statistics() if start is None else _as_started(data.statistics(), start)
+    start, measured = origin.start, data.statistics()
+    if start is not None:
+        measured = _as_started(measured, start)
     if run.writes:
         write_whole(run.folder / "statistics.json", json.dumps(asdict(measured), indent=1) + "\n")
 
@@ -101,6 +130,13 @@ def _train(
     network = FaceNetwork(settings.architecture, dropout=settings.dropout)
     if start is not None:
         network.load_state_dict(load_network(start).state_dict())
+    if origin.pretrained is not None:
+        layers = read_dlib(origin.pretrained)
+        some = data.batch(rows[:: -(-len(rows) // NORM_FACES)]).faces
+        adopt(network, layers, some, measured.mean, measured.std)
+    teachers = tuple(
+        Teacher(load_network(run).to(team.device), load_statistics(run)) for run in origin.teachers
+    )
     network = network.to(team.device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     saved = run.resume()
@@ -112,7 +148,7 @@ def _train(
         first = max(phase.first, saved["epoch"])
         if first >= phase.last or _patience_ended(best, first, phase, settings):
             continue
-        trainer = Trainer(network, average, data, rows, measured, phase, settings, team)
+        trainer = Trainer(network, average, data, rows, measured, phase, settings, team, teachers)
         if first > phase.first:
             trainer.load_state_dict(saved)
         for epoch in range(first, phase.last):
@@ -148,6 +184,18 @@ def _started(start: Path, architecture: str) -> dict[str, Any]:
     return {"run": start.name, "network": network.key}
 
 
+def _recorded(origin: Origin, settings: Settings) -> dict[str, Any]:
+    """What identifies pre-trained weights and teachers, where there are any."""
+    if bool(origin.teachers) != (settings.distillation > 0):
+        raise ValueError("--teachers and --distillation above 0 go together; give both or neither")
+    recorded: dict[str, Any] = {}
+    if origin.pretrained is not None:
+        recorded["pretrained"] = DLIB_SHA256
+    if origin.teachers:
+        recorded["teachers"] = {folder.name: open_network(folder).key for folder in origin.teachers}
+    return recorded
+
+
 def _as_started(measured: Statistics, start: Path) -> Statistics:
     """Grey mean and spread as the network knows them, the classes' frequency of the new data."""
     known = load_statistics(start)
@@ -164,10 +212,15 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--from-run", type=Path, help="folder of the run to start from")
+    parser.add_argument("--pretrained", type=Path, help="dlib's network, as first weights")
+    parser.add_argument(
+        "--teachers", type=Path, nargs="+", default=[], help="folders of runs to learn from, too"
+    )
     add_settings(parser, Settings)
     args = parser.parse_args()
     try:
-        train(args.faces, args.out, settings_of(args, Settings), args.from_run)
+        origin = Origin(args.from_run, args.pretrained, tuple(args.teachers))
+        train(args.faces, args.out, settings_of(args, Settings), origin)
     except (FloatingPointError, OSError, ValueError) as error:
         parser.error(str(error))
     finally:

@@ -84,6 +84,8 @@ class LabelledFaces:
         self._votes = torch.from_numpy(self.samples.votes)
         self._valence_arousal = torch.from_numpy(self.samples.valence_arousal)
         self.inputs = {cache.folder.name: _fingerprint(cache) for cache in caches}
+        self._known = (label >= 0) | (self.samples.votes.sum(1) > 0)
+        self._known |= ~np.isnan(self.samples.valence_arousal).any(1)
         self._valid = self._choose_valid()
 
     def __len__(self) -> int:
@@ -109,11 +111,14 @@ class LabelledFaces:
             self._valence_arousal[which],
         )
 
-    def train_rows(self, synthetic_times: int = 1) -> NDArray[np.int64]:
-        """Rows to learn from, synthetic ones so many times: no twins, and something is known."""
-        known = (self.label >= 0) | (self.samples.votes.sum(1) > 0)
-        known |= ~np.isnan(self.samples.valence_arousal).any(1)
-        train = (self.samples.split == "train") & ~self.twin & known & ~self._valid
+    def train_rows(self, synthetic_times: int = 1, *, taught: bool = False) -> NDArray[np.int64]:
+        """Rows to learn from, synthetic ones so many times: no twins, and something is known.
+
+        With ``taught``, faces of which nothing is known are among them, too, for teachers to label;
+        pictures without labels in which no face was found are not.
+        """
+        train = (self.samples.split == "train") & ~self.twin & ~self._valid
+        train &= self._known | (taught & self.samples.found)
         train &= ~np.isin(self.samples.digest, self.samples.digest[self._valid])
         synthetic = np.flatnonzero(train & self.synthetic)
         return np.concatenate([np.flatnonzero(train), *[synthetic] * (synthetic_times - 1)])
@@ -146,6 +151,7 @@ class LabelledFaces:
             for who, digest in zip(samples.subject.tolist(), samples.digest.tolist(), strict=True)
         ]
         drawn = (samples.split == "train") & ~divided & ~self.synthetic & np.array(lot, np.bool_)
+        drawn &= self._known
         return np.asarray(valid | drawn)
 
 

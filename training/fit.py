@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from .augment import augment
+from .distil import Teacher, mean_scores, scores_loss
 from .faces import Batch, LabelledFaces, Statistics
 from .network import ARCHITECTURES, HEADS, FaceNetwork
 
@@ -36,6 +37,7 @@ class Settings:
         weight_decay, dropout, smoothing: regularisation.
         adjustment: part of the log prior that is added to the seven classes' logits in training.
         augmentation: whether faces are jittered, turned, relit, cut out.
+        distillation: share of the teachers in the loss, 0 to 1: their scores as soft targets.
         synthetic_times: how often a synthetic face is shown each epoch.
         emotion_weight, ferplus_weight, valence_arousal_weight: of the heads' losses: seven classes,
             eight classes, regression. A head of weight 0 learns nothing and chooses nothing.
@@ -45,7 +47,7 @@ class Settings:
         seed: of weights, order, augmentation and dropout.
     """
 
-    architecture: str = "resnet18-lite"
+    architecture: str = "resnet-lite"
     heads_epochs: int = 0
     heads_rate: float = 3e-3
     epochs: int = 40
@@ -57,6 +59,7 @@ class Settings:
     smoothing: float = 0.1
     adjustment: float = 0.5
     augmentation: bool = True
+    distillation: float = 0.0
     synthetic_times: int = 3
     emotion_weight: float = 1.0
     ferplus_weight: float = 1.0
@@ -80,6 +83,7 @@ class Settings:
                 ("heads_rate", self.heads_rate > 0),
                 ("dropout", 0 <= self.dropout < 1),
                 ("smoothing", 0 <= self.smoothing < 1),
+                ("distillation", 0 <= self.distillation <= 1),
                 ("average_decay", 0 <= self.average_decay < 1),
                 ("synthetic_times", self.synthetic_times >= 1),
                 ("patience", self.patience >= 1),
@@ -162,7 +166,9 @@ class Trainer:
         phase: Phase,
         settings: Settings,
         team: Team,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
+        self._teachers = teachers
         self._network, self._average, self._data, self._rows = network, average, data, rows
         self._measured, self._phase, self._settings, self._team = measured, phase, settings, team
         self._prior = torch.tensor(measured.prior, device=team.device)
@@ -224,7 +230,6 @@ class Trainer:
             pixels = batch.faces[:, None].float() / 255
             if settings.augmentation:
                 pixels = augment(pixels, generator)
-            pixels = (pixels - self._measured.mean) / self._measured.std
             made_s = time.process_time()
             done = (epoch - self._phase.first) * self._steps + step
             # Young averages follow quickly: the first weights, which are random, must not stay in them.
@@ -249,13 +254,19 @@ class Trainer:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         mixed = self._dtype == torch.bfloat16
         with torch.autocast(self._team.device.type, torch.bfloat16, enabled=mixed):
-            out = self._forward(pixels)
-        sums, counts = loss_parts(
-            {name: value.float() for name, value in out.items()}, batch, self._prior, self._settings
-        )
+            out = self._forward((pixels - self._measured.mean) / self._measured.std)
+        out = {name: value.float() for name, value in out.items()}
+        sums, counts = loss_parts(out, batch, self._prior, self._settings)
         counts = self._team.summed(counts.float()).clamp(min=1)
+        if self._teachers:
+            own = 1 - self._settings.distillation
+            sums = sums * torch.tensor((own, own, 1.0), device=sums.device)
         # Gradients are averaged over the processes: the sum over all of them is wanted.
         error = (sums / counts).sum() * self._team.size
+        if self._teachers:
+            with torch.autocast(self._team.device.type, torch.bfloat16, enabled=mixed):
+                taught = mean_scores(self._teachers, pixels)
+            error = error + self._settings.distillation * scores_loss(out, taught)
         self._optimizer.zero_grad()
         error.backward()
         self._optimizer.step()

@@ -1,4 +1,4 @@
-"""The face network [2.1]: ResNet-18's topology, a 512-d embedding, linear heads on top."""
+"""The face network [2.1]: a residual trunk, a 512-d embedding, linear heads on top."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from occam_sdk.bundle import EMBEDDING
 from occam_sdk.labels import FERPLUS_LABELS, LABELS
 
-BLOCKS: Final = 2  # basic blocks a stage: 2-2-2-2
 HEADS: Final = ("emotion", "ferplus", "valence_arousal")
 """What is fitted first when a network is transferred; all else is the trunk."""
 
@@ -23,34 +22,41 @@ class Architecture:
 
     Attributes:
         widths: channels of the four stages.
+        blocks: basic blocks of each stage.
         size: side of the grey input, pixels.
-        pool: whether the stem ends in a max-pooling, as ResNet-18's does.
+        stem: kernel and stride of the first convolution; a max-pooling follows.
+        centred: how many of the stages' halvings keep their grid: a 4x4 convolution beside a 2x2
+            shortcut, which both look at the middle of four pixels; the others are 3x3 beside 1x1.
     """
 
     widths: tuple[int, int, int, int]
+    blocks: tuple[int, int, int, int]
     size: int
-    pool: bool
+    stem: tuple[int, int]
+    centred: int = 0
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     # He et al. 2016, as the paper trains it; grey, since most of the labelled faces are.
-    "resnet18": Architecture((64, 128, 256, 512), size=224, pool=True),
-    # 3/8 of the channels and no max-pooling: the labelled faces have 48 pixels, a larger input would
-    # learn from interpolated ones and then be shown sharp ones.
-    "resnet18-lite": Architecture((24, 48, 96, 192), size=64, pool=False),
+    "resnet18": Architecture((64, 128, 256, 512), (2, 2, 2, 2), size=224, stem=(7, 2)),
+    # The labelled faces have 48 pixels: a larger input would learn from interpolated ones and then be
+    # shown sharp ones. Both begin as a network that knows faces (``training.pretrained``), and have its
+    # shape as far as they go; the lite one leaves out what the budget of multiply-adds has no room for.
+    "resnet-wide": Architecture((32, 64, 128, 256), (3, 4, 3, 3), size=64, stem=(5, 1), centred=3),
+    "resnet-lite": Architecture((32, 64, 128, 192), (2, 3, 3, 1), size=64, stem=(5, 1), centred=2),
 }
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2016); ``centred`` as of ``Architecture``."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int, stride: int, centred: bool = False) -> None:
         super().__init__()
-        self.conv1 = _conv(channels_in, channels, 3, stride)
-        self.conv2 = _conv(channels, channels, 3, 1)
+        self.conv1 = _conv(channels_in, channels, 4 if centred else 3, stride, 1)
+        self.conv2 = _conv(channels, channels, 3, 1, 1)
         same = stride == 1 and channels_in == channels
         self.shortcut: nn.Module = (
-            nn.Identity() if same else _conv(channels_in, channels, 1, stride)
+            nn.Identity() if same else _conv(channels_in, channels, 2 if centred else 1, stride, 0)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,22 +75,27 @@ class FaceNetwork(nn.Module):
         dropout: of the embedding, while training.
     """
 
-    def __init__(self, architecture: str = "resnet18-lite", *, dropout: float = 0.0) -> None:
+    def __init__(self, architecture: str = "resnet-lite", *, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = ARCHITECTURES[architecture]
-        widths = self.architecture.widths
+        shape = self.architecture
         stages: list[nn.Module] = []
-        channels_in = widths[0]
-        for number, channels in enumerate(widths):
-            for block in range(BLOCKS):
-                stride = 2 if number > 0 and block == 0 else 1
-                stages.append(BasicBlock(channels_in, channels, stride))
+        channels_in = shape.widths[0]
+        for number, (channels, count) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
+            for block in range(count):
+                halves = number > 0 and block == 0
+                stages.append(
+                    BasicBlock(
+                        channels_in, channels, 1 + halves, halves and number <= shape.centred
+                    )
+                )
                 channels_in = channels
-        self.stem = _conv(1, widths[0], 7, 2)
-        self.pool = nn.MaxPool2d(3, 2, 1) if self.architecture.pool else nn.Identity()
+        kernel, stride = shape.stem
+        self.stem = _conv(1, shape.widths[0], kernel, stride, kernel // 2)
+        self.pool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.Sequential(*stages)
         self.widen: nn.Module = (
-            nn.Identity() if channels_in == EMBEDDING else _conv(channels_in, EMBEDDING, 1, 1)
+            nn.Identity() if channels_in == EMBEDDING else _conv(channels_in, EMBEDDING, 1, 1, 0)
         )
         self.dropout = nn.Dropout(dropout)
         self.emotion = nn.Linear(EMBEDDING, len(LABELS))
@@ -112,8 +123,8 @@ def cost(architecture: str) -> tuple[int, int]:
     """Parameters with all heads, and multiply-adds a face as PyTorch's own counter counts them.
 
     Example:
-        >>> cost("resnet18-lite")
-        (1681849, 80642560)
+        >>> cost("resnet-lite")
+        (1853809, 167191040)
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -125,8 +136,8 @@ def cost(architecture: str) -> tuple[int, int]:
     return parameters, int(counter.get_total_flops()) // 2
 
 
-def _conv(channels_in: int, channels: int, kernel: int, stride: int) -> nn.Sequential:
+def _conv(channels_in: int, channels: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False),
+        nn.Conv2d(channels_in, channels, kernel, stride, padding, bias=False),
         nn.BatchNorm2d(channels),
     )

@@ -16,7 +16,7 @@ from ..samples import Corpus
 from .affectnet import read_affectnet
 from .emotiw import read_afew, read_sfew
 from .faces import read_diffusionfer, read_ferplus, read_rafdb
-from .own import read_csv, read_folders, read_own
+from .own import read_csv, read_folders, read_own, read_unlabelled
 from .report import summary
 from .voices import read_emodb, read_iemocap, read_ravdess
 
@@ -34,6 +34,7 @@ __all__ = [
     "read_rafdb",
     "read_ravdess",
     "read_sfew",
+    "read_unlabelled",
     "summary",
 ]
 
@@ -50,5 +51,6 @@ READERS: Final[Mapping[str, Callable[[Path], Corpus]]] = {
     "own_faces": partial(read_own, media="face"),
     "own_voices": partial(read_own, media="voice"),
     "own_clips": partial(read_own, media="clip"),
+    "unlabelled_faces": read_unlabelled,
 }
-"""By the corpus's name; the last three take a folder with a folder a class, or a csv file."""
+"""By the corpus's name; "own" ones take a folder with a folder a class, or a csv file."""

@@ -1,4 +1,4 @@
-"""A user's own data: a folder a class, or a csv file."""
+"""A user's own data: a folder a class, a csv file, or pictures without labels."""
 
 from __future__ import annotations
 
@@ -50,6 +50,17 @@ def read_folders(root: Path, media: Media) -> Corpus:
         elif its := draft.classify("own", classes[0], path):
             found.append((Sample(path, split or "train", label=its.label), its))
     return _with_votes(draft, found)
+
+
+def read_unlabelled(root: Path) -> Corpus:
+    """Pictures of faces that nobody has labelled, anywhere below ``root``: for teachers to label."""
+    draft = Draft("unlabelled_faces", "face", root, "pictures of faces, in any folders")
+    for path in files_below(root):
+        if path.suffix.lower() in EXTENSIONS["face"]:
+            draft.add(Sample(path, "train"))
+        else:
+            draft.leave_out(path, f"not a face by its extension ({', '.join(EXTENSIONS['face'])})")
+    return draft.corpus()
 
 
 def read_csv(path: Path, media: Media) -> Corpus:
