@@ -19,6 +19,7 @@ from .augment import augment
 from .distil import Teacher, mean_scores, scores_loss
 from .faces import Batch, LabelledFaces, Statistics
 from .network import ARCHITECTURES, HEADS, FaceNetwork
+from .optimiser import Optimiser
 
 State = dict[str, Any]
 
@@ -37,6 +38,9 @@ class Settings:
         weight_decay, dropout, smoothing: regularisation.
         adjustment: part of the log prior that is added to the seven classes' logits in training.
         augmentation: whether faces are jittered, turned, relit, cut out.
+        early_size: side in pixels to which the faces are shrunk in the first part of the epochs, which
+            is nearly twice as fast at three quarters; 0 leaves them as they are.
+        early_share: how much of the epochs that part is.
         distillation: share of the teachers in the loss, 0 to 1: their scores as soft targets.
         synthetic_times: how often a synthetic face is shown each epoch.
         emotion_weight, ferplus_weight, valence_arousal_weight: of the heads' losses: seven classes,
@@ -51,7 +55,7 @@ class Settings:
     heads_epochs: int = 0
     heads_rate: float = 3e-3
     epochs: int = 40
-    rate: float = 3e-3
+    rate: float = 1.5e-3
     batch: int = 128
     warmup_epochs: int = 2
     weight_decay: float = 0.05
@@ -59,6 +63,8 @@ class Settings:
     smoothing: float = 0.1
     adjustment: float = 0.5
     augmentation: bool = True
+    early_size: int = 0
+    early_share: float = 0.7
     distillation: float = 0.0
     synthetic_times: int = 3
     emotion_weight: float = 1.0
@@ -83,6 +89,8 @@ class Settings:
                 ("heads_rate", self.heads_rate > 0),
                 ("dropout", 0 <= self.dropout < 1),
                 ("smoothing", 0 <= self.smoothing < 1),
+                ("early_size", self.early_size == 0 or self.early_size >= 32),
+                ("early_share", 0 <= self.early_share <= 1),
                 ("distillation", 0 <= self.distillation <= 1),
                 ("average_decay", 0 <= self.average_decay < 1),
                 ("synthetic_times", self.synthetic_times >= 1),
@@ -175,18 +183,11 @@ class Trainer:
         self._dtype = torch.bfloat16 if has_bfloat16(settings, team.device) else torch.float32
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(phase.name == "all" or name.split(".")[0] in HEADS)
-        learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
-        ]
         self._steps = len(rows) // settings.batch
         epochs = phase.last - phase.first
-        self._optimizer = torch.optim.AdamW(groups, lr=phase.rate)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, phase.rate, total_steps=max(4, epochs * self._steps),
-            pct_start=min(0.5, settings.warmup_epochs / epochs),
-            cycle_momentum=False, final_div_factor=1e3,
+        self._optimiser = Optimiser(
+            network, phase.rate, epochs * self._steps, settings.warmup_epochs / epochs,
+            settings.weight_decay,
         )  # fmt: skip
         self._forward: nn.Module = network
         if team.size > 1:
@@ -197,14 +198,12 @@ class Trainer:
         return {
             "network": self._network.state_dict(),
             "average": self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
         }
 
     def load_state_dict(self, saved: State) -> None:
         """Go on in the middle of the phase."""
-        self._optimizer.load_state_dict(saved["optimizer"])
-        self._schedule.load_state_dict(saved["schedule"])
+        self._optimiser.load_state_dict(saved["optimiser"])
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         """Train one epoch; the mean loss, and what faces and network cost.
@@ -220,6 +219,8 @@ class Trainer:
         if self._phase.name == "heads":  # a frozen trunk keeps its batch norm, too
             for name, part in self._network.named_children():
                 part.train(name in HEADS or name == "dropout")
+        gone = (epoch - self._phase.first) / (self._phase.last - self._phase.first)
+        small = settings.early_size > 0 and gone < settings.early_share
         total = torch.zeros(())
         started_s = time.perf_counter()
         faces_cpu_s = network_cpu_s = 0.0
@@ -230,6 +231,10 @@ class Trainer:
             pixels = batch.faces[:, None].float() / 255
             if settings.augmentation:
                 pixels = augment(pixels, generator)
+            if small:
+                pixels = functional.interpolate(
+                    pixels, size=settings.early_size, mode="bilinear", antialias=True
+                )
             made_s = time.process_time()
             done = (epoch - self._phase.first) * self._steps + step
             # Young averages follow quickly: the first weights, which are random, must not stay in them.
@@ -267,10 +272,9 @@ class Trainer:
             with torch.autocast(self._team.device.type, torch.bfloat16, enabled=mixed):
                 taught = mean_scores(self._teachers, pixels)
             error = error + self._settings.distillation * scores_loss(out, taught)
-        self._optimizer.zero_grad()
+        self._optimiser.zero_grad()
         error.backward()
-        self._optimizer.step()
-        self._schedule.step()
+        self._optimiser.step()
         _update_average(self._average, self._network, decay)
         return self._team.summed((sums.detach() / counts).sum())
 
