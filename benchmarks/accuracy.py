@@ -1,241 +1,160 @@
-r"""How right the shipped bundle is: its ONNX files in the form that runs by default, INT8, on OpenVINO.
+r"""How right the shipped bundle is: its files in the form that runs by default, INT8, on OpenVINO.
 
     python -m benchmarks.accuracy --faces runs/ferplus runs/diffusionfer --voices runs/ravdess runs/emodb \
-        --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
+        --pictures ferplus=../shared/data/ferplus.zip --json runs/accuracy.json --plots runs/accuracy \
+        --update README.md sdk/occam_sdk/models/MODEL_CARD.md
+    python -m benchmarks.accuracy ... --bundle other --compare runs/accuracy.json
 
-The faces were found and aligned by the product's own code (``training.prepare``); a face that was
-not found is judged by its plain crop, and once more counted as wrong. A network that has heard every
-speaker cannot be measured on them: for the voice the training is repeated without the speakers that
-are then judged, and each of those networks goes through ONNX and the runtime like the shipped one.
+The prepared faces were found and aligned by the product's own code (``training.prepare``); a face that was
+not found is judged by its plain crop, and once more counted as wrong. With ``--pictures`` the stored
+pictures go through ``Recognizer.predict_image`` as well: as they are, and made dark, small, blurred,
+covered or turned. A network that has heard every speaker cannot be measured on them: for the voice the
+training is repeated without the speakers that are then judged (``accuracy_voices``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from export.bundle import measured_file
-from export.networks import voice_onnx
-from occam_sdk.backends import Runtime, open_session
+from occam_sdk import Recognizer
 from occam_sdk.bundle import MANIFEST, Bundle, load_bundle
+from occam_sdk.errors import OccamError
 from occam_sdk.labels import LABELS
-from occam_sdk.scores import softmax
-from occam_sdk.video.expression import grey_input
 from training.faces import LabelledFaces
-from training.metrics import calibration_error, ccc, recalls, wilson
-from training.voice import (
-    AnyVoice,
-    Recipe,
-    cross_corpus,
-    cross_validate,
-    figures,
-    load_voices,
+from training.readers import READERS
+from training.voice import Recipe, load_recipe, load_voices
+
+from .accuracy_calibration import calibrations
+from .accuracy_conditions import by_turning, conditions
+from .accuracy_faces import (
+    Answers,
+    Pictures,
+    as_shipped,
+    face_figures,
+    prepared_faces,
+    read_pictures,
+    side_by_side,
 )
+from .accuracy_report import compared, draw, markdown, print_report, update_blocks
+from .accuracy_voices import by_strangers, like_shipped, subgroups, voice_figures
 
-BATCH: Final = 128
 BUNDLE: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
-Floats = NDArray[np.float32]
 
 
-def measure(bundle: Bundle, faces: Sequence[Path], voices: Sequence[Path]) -> dict[str, Any]:
-    """Every figure, as plain JSON types."""
-    return {
-        "expression_sha256": bundle.files[_measured(bundle)]["sha256"],
-        **face_figures(bundle, faces),
-        **voice_figures(voices),
+@dataclass(frozen=True)
+class Sources:
+    """What a bundle is measured on.
+
+    Attributes:
+        faces, voices: folders from ``training.prepare``.
+        pictures: folder or zip file of the corpora whose stored pictures are shown to the product.
+        recipe: how the bundle's voice network was made.
+    """
+
+    faces: tuple[Path, ...]
+    voices: tuple[Path, ...]
+    pictures: Mapping[str, Path]
+    recipe: Recipe
+
+
+def measure(bundle: Bundle, sources: Sources) -> dict[str, Any]:
+    """Every figure, as plain JSON types.
+
+    Raises:
+        OSError, ValueError: the data is not there, or not what the bundle can be measured on.
+    """
+    manifest = json.loads((bundle.path / MANIFEST).read_text(encoding="utf-8"))
+    print("faces as prepared", flush=True)
+    data = prepared_faces(bundle, sources.faces)
+    report: dict[str, Any] = {
+        "expression_sha256": bundle.files[measured_file(manifest)]["sha256"],
+        **face_figures(bundle, data),
     }
+    print("voices, by networks trained without them", flush=True)
+    trainer = like_shipped(sources.recipe, manifest["voice"].get("architecture"))
+    heard = by_strangers(load_voices(sources.voices), trainer)
+    report |= voice_figures(heard)
+    report["calibration"] = calibrations(bundle, data, heard)
+    report["subgroups"] = subgroups(heard)
+    if sources.pictures:
+        print("pictures through the product's own door", flush=True)
+        below = sources.faces[0].parent / "unpacked"
+        pictures = read_pictures(data, sources.pictures, below)
+        label = data.label[pictures.rows]
+        with Recognizer(bundle.path, backend="openvino", device="cpu", strict=True) as recognizer:
+            stored = as_shipped(recognizer, bundle, pictures.images)
+            report["found_as_prepared"] = found_as_prepared(data, pictures, stored)
+            report["side_by_side"] = side_by_side(bundle, data, pictures, stored)
+            report["conditions"] = conditions(recognizer, bundle, pictures, label, stored)
+        report["turned"] = by_turning(label, stored, LABELS)
+    return report
 
 
-def _measured(bundle: Bundle) -> str:
-    return measured_file(json.loads((bundle.path / MANIFEST).read_text(encoding="utf-8")))
+def found_as_prepared(data: LabelledFaces, pictures: Pictures, shipped: Answers) -> float:
+    """The part of the pictures in which the bundle's detector agrees with the one that prepared them.
 
-
-def face_figures(bundle: Bundle, folders: Sequence[Path]) -> dict[str, Any]:
-    """FER2013 and FER+ Test, whole and twin-free; valence-arousal on held-out synthetic faces."""
-    data = LabelledFaces(folders)
-    test, synthetic = data.test_rows(), data.test_rows(synthetic=True)
-    report: dict[str, Any] = {}
-    for name, rows in (("test", test), ("test_twin_free", test[~data.twin[test]])):
-        batch = data.batch(rows)
-        out = run_expression(bundle, batch.faces.numpy())
-        found, label = data.samples.found[rows], batch.label.numpy()
-        known = label >= 0
-        report[f"fer2013_{name}"] = emotion_figures(
-            label[known], softmax(out["emotion"][known] / bundle.face.temperature), found[known]
+    Less than 1 says that the faces were prepared by another detector than the bundle's: what is said of
+    them is then not quite what the product does.
+    """
+    same = float((data.samples.found[pictures.rows] == shipped.found).mean())
+    if same < 1:
+        print(
+            f"{100 * (1 - same):.1f} % of the pictures were found by one of two detectors alone: --faces "
+            "was prepared by another than the bundle's; prepare it again for figures of this bundle"
         )
-        votes = batch.votes.numpy()
-        voted = votes.sum(1) > 0
-        right = votes[voted].argmax(1) == out["ferplus"][voted].argmax(1)
-        report[f"ferplus_{name}"] = rate(right)
-    batch = data.batch(synthetic)
-    out = run_expression(bundle, batch.faces.numpy())
-    target, guess = batch.valence_arousal.numpy(), np.clip(out["valence_arousal"], -1, 1)
-    report["diffusionfer_held_out"] = {
-        "count": len(target),
-        "ccc_valence": round(ccc(target[:, 0], guess[:, 0]), 4),
-        "ccc_arousal": round(ccc(target[:, 1], guess[:, 1]), 4),
-    }
-    return report
+    return round(same, 4)
 
 
-def run_expression(bundle: Bundle, grey: NDArray[np.uint8]) -> dict[str, Floats]:
-    """The shipped network's outputs for (N, S, S) uint8 grey aligned faces."""
-    precision = "int8" if _measured(bundle).endswith("int8.onnx") else "fp32"
-    session = open_session(
-        bundle.network("expression"), Runtime("openvino", "cpu", precision, strict=True)
-    )
-    parts = [
-        session.run({"image": grey_input(grey[i : i + BATCH], bundle.face.mean, bundle.face.std)})
-        for i in range(0, len(grey), BATCH)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def emotion_figures(
-    label: NDArray[np.int64], scores: Floats, found: NDArray[np.bool_]
-) -> dict[str, Any]:
-    """Accuracy with its 95 % interval, UAR, recall of each class, calibration, confusion counts."""
-    guess = scores.argmax(1)
-    recall = recalls(label, guess, len(LABELS))
-    confusion = np.zeros((len(LABELS), len(LABELS)), int)
-    np.add.at(confusion, (label, guess), 1)
-    return {
-        **rate(label == guess),
-        "uar": round(float(recall.mean()), 4),
-        "recall": {name: round(float(r), 4) for name, r in zip(LABELS, recall, strict=True)},
-        "expected_calibration_error": round(calibration_error(scores, label), 4),
-        "faces_found": round(float(found.mean()), 4),
-        "accuracy_if_not_found_is_wrong": round(float(((label == guess) & found).mean()), 4),
-        "confusion_rows_are_truth": confusion.tolist(),
-    }
-
-
-def rate(right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Accuracy, its Wilson interval, and over how many."""
-    value = float(right.mean())
-    low, high = wilson(value, len(right))
-    return {
-        "count": len(right),
-        "accuracy": round(value, 4),
-        "accuracy_95": [round(low, 4), round(high, 4)],
-    }
-
-
-def voice_figures(folders: Sequence[Path]) -> dict[str, Any]:
-    """RAVDESS in six folds by actor, EMO-DB one speaker out, and each corpus by the other."""
-    voices, recipe = load_voices(folders), Recipe()
-    report: dict[str, Any] = {}
-    for corpus, protocol in (("ravdess", "six_folds_by_actor"), ("emodb", "one_speaker_out")):
-        label = voices.label[voices.corpus == corpus]
-        logits = cross_validate(voices, corpus, recipe, through_runtime)
-        report[f"{corpus}_{protocol}"] = voice_row(label, logits)
-    report["voices_of_a_corpus_never_heard"] = voice_row(*cross_corpus(voices, recipe))
-    return report
-
-
-def voice_row(label: NDArray[np.int64], logits: Floats) -> dict[str, Any]:
-    """Accuracy with its 95 % interval, UAR, recall of each class."""
-    return {**figures(label, logits), **rate(label == logits.argmax(1))}
-
-
-def through_runtime(network: AnyVoice, features: Floats) -> Floats:
-    """Logits of a network that went through ONNX, as the product computes them."""
-    return open_session(voice_onnx(network)).run({"features": features})["emotion"]
-
-
-def print_report(report: dict[str, Any]) -> None:
-    """One line a test, and one for its recalls."""
-    for name, row in report.items():
-        if isinstance(row, str):
-            print(f"{name}: {row}")
-            continue
-        plain = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
-        print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in plain.items()))
-        if "recall" in row:
-            print(
-                "    recall: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in row["recall"].items())
-            )
-
-
-def markdown(report: dict[str, Any]) -> dict[str, str]:
-    """The tables of README and model card, under the names of their blocks."""
-    rows = [
-        ("FER2013 Test, 7 classes", "fer2013_test"),
-        ("the same without the twins of training faces", "fer2013_test_twin_free"),
-        ("FER+ Test, 8 classes, majority vote", "ferplus_test"),
-        ("the same without twins", "ferplus_test_twin_free"),
-        ("RAVDESS, 7 classes, speakers never heard", "ravdess_six_folds_by_actor"),
-        ("EMO-DB cut to 2 s, 6 classes, speakers never heard", "emodb_one_speaker_out"),
-        ("voices of a corpus never heard", "voices_of_a_corpus_never_heard"),
-    ]
-    figures = ["| what was judged | how many | accuracy, % (95 %) | UAR, % |", "|---|---|---|---|"]
-    recalls = [f"| | {' | '.join(LABELS)} |", "|---" * (len(LABELS) + 1) + "|"]
-    for title, name in rows:
-        row = report[name]
-        low, high = (_percent(bound) for bound in row["accuracy_95"])
-        uar = _percent(row["uar"]) if "uar" in row else "–"
-        accuracy = f"{_percent(row['accuracy'])} ({low} to {high})"
-        figures.append(f"| {title} | {row['count']} | {accuracy} | {uar} |")
-        if "recall" in row:
-            cells = [_percent(row["recall"][n]) if n in row["recall"] else "–" for n in LABELS]
-            recalls.append(f"| {title} | {' | '.join(cells)} |")
-    test, synthetic = report["fer2013_test"], report["diffusionfer_held_out"]
-    confusion = [f"| truth ↓ said → | {' | '.join(LABELS)} |", "|---" * (len(LABELS) + 1) + "|"]
-    for label, counts in zip(LABELS, test["confusion_rows_are_truth"], strict=True):
-        confusion.append(f"| {label} | {' | '.join(map(str, counts))} |")
-    more = [
-        f"- Faces found by the detector on FER2013 Test: {_percent(test['faces_found'])} %; the rest was",
-        "  judged by the plain crop. Counted as wrong instead, the accuracy is "
-        f"{_percent(test['accuracy_if_not_found_is_wrong'])} %.",
-        "- Calibration, expected error over 15 bins on FER2013 Test: "
-        f"{_percent(test['expected_calibration_error'])} %.",
-        f"- Valence and arousal: CCC {synthetic['ccc_valence']:.2f} and {synthetic['ccc_arousal']:.2f} "
-        f"on {synthetic['count']} held-out pictures of DiffusionFER-S.",
-    ]
-    blocks = {"figures": figures, "recalls": recalls, "confusion": confusion, "more": more}
-    return {name: "\n".join(lines) for name, lines in blocks.items()}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def update_blocks(text: str, blocks: dict[str, str]) -> str:
-    """The same Markdown with what stands between ``<!-- name -->`` and ``<!-- /name -->`` made new."""
-    for name, block in blocks.items():
-        first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if first in text:
-            before, rest = text.split(first)
-            text = f"{before}{first}{block}\n{last}{rest.split(last)[1]}"
-    return text
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="by default this checkout's")
-    parser.add_argument(
-        "--faces", type=Path, nargs="+", required=True, help="from training.prepare"
-    )
-    parser.add_argument(
-        "--voices", type=Path, nargs="+", required=True, help="from training.prepare"
-    )
-    parser.add_argument("--json", type=Path, help="write every figure there")
-    parser.add_argument("--update", type=Path, nargs="*", default=[], help="Markdown with figures")
-    args = parser.parse_args()
-    report = measure(load_bundle(args.bundle), args.faces, args.voices)
+    add = parser.add_argument
+    add("--bundle", type=Path, default=BUNDLE, help="by default this checkout's")
+    add("--faces", type=Path, nargs="+", required=True, help="from training.prepare")
+    add("--voices", type=Path, nargs="+", required=True, help="from training.prepare")
+    add("--voice-run", type=Path, help="of training.voice, if it was not made by its defaults")
+    add("--pictures", nargs="+", default=[], metavar="NAME=PLACE",
+        help="stored pictures of a corpus of --faces, as for training.prepare")  # fmt: skip
+    add("--json", type=Path, help="write every figure there")
+    add("--plots", type=Path, metavar="DIR", help="write confusion matrices there, as PNG")
+    add("--compare", type=Path, metavar="JSON", help="of another bundle: print what changed")
+    add("--update", type=Path, nargs="*", default=[], help="Markdown with figures")
+    args = parser.parse_args(arguments)
+    named = [text.partition("=") for text in args.pictures]
+    for name, equals, place in named:
+        if not equals or name not in READERS:
+            parser.error(f"{name!r}: expected NAME=PLACE with NAME one of {', '.join(READERS)}")
+        if not Path(place).exists():
+            parser.error(f"{place}: not there; name the folder or the zip file of {name}")
+    if args.update and not named:
+        parser.error("--update: the documents also show what --pictures measures; give both")
+    try:
+        other = json.loads(args.compare.read_text(encoding="utf-8")) if args.compare else None
+        sources = Sources(
+            tuple(args.faces),
+            tuple(args.voices),
+            {name: Path(place) for name, _, place in named},
+            load_recipe(args.voice_run / "voice.pt") if args.voice_run else Recipe(),
+        )
+        report = measure(load_bundle(args.bundle), sources)
+    except (OccamError, OSError, ValueError) as error:
+        parser.error(str(error))
     print_report(report)
+    if args.json is not None:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.plots is not None:
+        draw(report, args.plots)
     for document in args.update:
         text = document.read_text(encoding="utf-8")
         document.write_text(update_blocks(text, markdown(report)), encoding="utf-8")
-    if args.json is not None:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    if other is not None:
+        print("\n".join(compared(other, report)) or "nothing changed")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from training.metrics import (
     mcnemar,
     recalls,
     spread,
+    uar,
     weighted_accuracy,
     wilson,
 )
@@ -38,6 +39,12 @@ def test_accuracy_and_recalls_of_a_small_table() -> None:
     label, guess = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 0]
     assert accuracy(label, guess) == pytest.approx(3 / 6)
     np.testing.assert_allclose(recalls(label, guess, 4), [2 / 3, 1, 0, np.nan], atol=1e-12)
+
+
+def test_uar_is_the_mean_recall_of_the_classes_that_occur() -> None:
+    label, guess = [0, 0, 0, 1, 3, 3], [0, 0, 2, 1, -1, -1]
+    assert uar(label, guess) == pytest.approx(np.nanmean(recalls(label, guess, 5)))
+    assert uar(label, guess) == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
 def test_ccc_is_one_for_a_copy_and_zero_for_a_constant() -> None:

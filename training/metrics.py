@@ -24,6 +24,20 @@ def recalls(label: ArrayLike, guess: ArrayLike, classes: int) -> NDArray[np.floa
     )
 
 
+def uar(label: ArrayLike, guess: ArrayLike) -> float:
+    """Unweighted average recall: the mean recall of the classes that occur among the labels.
+
+    A guess that is no class, such as -1 for a face that was not found, is wrong.
+
+    >>> uar([0, 0, 0, 0, 2], [0, 0, 1, -1, 2])
+    0.75
+    """
+    label, guess = np.asarray(label), np.asarray(guess)
+    counts = np.bincount(label)
+    right = np.bincount(label[label == guess], minlength=len(counts))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
+
+
 def weighted_accuracy(recall: ArrayLike, counts: ArrayLike) -> float:
     """What the recalls promise on a set with other class counts: sum(a_i n_i) / sum(n_i) [2.5].
 

@@ -1,7 +1,7 @@
 """Plots as SVG to stand inside a page: no scripts, no links, the page's own text colour.
 
-matplotlib (extra ``train``) draws them and is imported when the first is drawn. The same figures give
-the same bytes.
+A confusion matrix is a PNG of its own, for documents that show files. matplotlib (extra ``train``) draws
+them and is imported when the first is drawn. The same figures give the same bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .metrics import Spread
 
@@ -22,6 +26,8 @@ COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b8609a", "#7f7f7f")
 """Told apart by the colour-blind (after Okabe and Ito 2008), 3:1 against white and near-black alike."""
 MARKERS: Final = "os^Dv"
 DASHES: Final = ("-", "--", "-.", ":")
+CELL_IN: Final = 0.62  # side of a cell of a confusion matrix
+PALE: Final = 0.55  # up to which share of a row a cell is pale enough for black digits
 FEW_POINTS: Final = 20  # up to which each point is marked
 INK: Final = "#010203"  # drawn with it and then replaced by the colour of the text around the plot
 SETTINGS: Final[dict[str, Any]] = {
@@ -98,7 +104,60 @@ def lines(
     return _svg(draw, 2.6 + 0.22 * len(series), alt, key)
 
 
+def confusion(
+    path: Path, title: str, truth: Sequence[str], said: Sequence[str], counts: NDArray[np.int64]
+) -> None:
+    """Write a confusion matrix as PNG: percent of each row, with the count below.
+
+    Args:
+        path: of the picture.
+        title: above it.
+        truth: names of the rows.
+        said: names of the columns.
+        counts: (rows, columns), how many of each truth were taken for what.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), part in np.ndenumerate(share):
+            ink = "white" if part > PALE else INK
+            axes.text(
+                column, row, f"{100 * part:.1f}", color=ink, ha="center", va="bottom", fontsize=10
+            )
+            axes.text(
+                column, row + 0.06, str(counts[row, column]), color=ink, ha="center", va="top",
+                fontsize=7.5,
+            )  # fmt: skip
+        axes.set(
+            title=title, xlabel="recognised as", ylabel="truth", xticks=range(len(said)),
+            xticklabels=said, yticks=range(len(truth)), yticklabels=truth,
+        )  # fmt: skip
+        axes.tick_params(length=0)
+        axes.tick_params(axis="x", labelrotation=45)
+        axes.spines[:].set_visible(False)
+
+    size_in = (1.6 + CELL_IN * len(said), 1.5 + CELL_IN * len(truth))
+    with path.open("wb") as file:
+        _save(draw, size_in, file, format="png", dpi=150, metadata={"Software": None})
+
+
 def _svg(draw: Callable[[Figure], None], height_in: float, alt: str, key: str) -> str:
+    drawn = io.StringIO()
+    _save(
+        draw, (WIDTH_IN, height_in), drawn, format="svg", transparent=True, metadata={"Date": None}
+    )
+    return _inline(drawn.getvalue(), alt, key)
+
+
+def _save(
+    draw: Callable[[Figure], None], size_in: tuple[float, float], file: IO[Any], **form: Any
+) -> None:
+    """Draw with our settings alone and write the picture."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -107,11 +166,9 @@ def _svg(draw: Callable[[Figure], None], height_in: float, alt: str, key: str) -
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever this user's own style is
         mpl.rcParams.update(cast("Any", SETTINGS))
-        figure = Figure((WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(size_in, layout="constrained")
         draw(figure)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(drawn.getvalue(), alt, key)
+        figure.savefig(file, **form)
 
 
 def _inline(document: str, alt: str, key: str) -> str:
