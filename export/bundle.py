@@ -19,7 +19,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ from occam_sdk.bundle import (
 )
 from occam_sdk.errors import BundleError
 from occam_sdk.labels import LABELS
+from occam_sdk.scores import softmax
 from occam_sdk.verify import SAMPLES
 from training.cache import load_cache
 from training.clips import CHUNKS, open_network
@@ -55,6 +56,7 @@ from training.voice import (
     load_voices,
 )
 
+from .calibration import Judged, fit_fusion
 from .networks import expression_onnx, voice_onnx
 from .samples import write_samples
 
@@ -64,7 +66,6 @@ MADE_OF_NETWORKS: Final = (
     *(f"{name}.int8.onnx" for name in NETWORKS), "calibration.csv", SAMPLES,
 )  # fmt: skip
 TAUS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-FUSION: Final = {"face": 0.65, "voice": 0.35}  # the paper's first submission [Table 4]
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,16 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         raise ValueError(
             f"{sources.voice_run}: has learnt from other voices; give just those as --voices"
         )
-    voice_temperature = _voice_temperature(heard, load_recipe(sources.voice_run / "voice.pt"))
+    groups = _never_heard(heard, load_recipe(sources.voice_run / "voice.pt"))
+    # A user's recordings are like those of a corpus that was never heard, if there is one to try that on.
+    voice_temperature = fit_temperature(*groups[-1])
+    fusion = fit_fusion(
+        Judged(label, softmax((logits + shift) / np.float32(temperature))),
+        tuple(
+            Judged(known, softmax(said / np.float32(voice_temperature))) for known, said in groups
+        ),
+    )
+    print(f"fusion fitted on Valid faces and voices never heard: {fusion}")
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("detector.onnx", "LICENSE-CenterFace"):
@@ -162,7 +172,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
             "feature_set": FEATURE_SET,
             "temperature": round(voice_temperature, 4),
         },
-        "fusion": FUSION,
+        "fusion": asdict(fusion),
         "trained_on": said["trained_on"],
         "metrics": {},
         "licences": said["licences"],
@@ -241,12 +251,21 @@ def _said(about: Path) -> dict[str, Any]:
         ) from error
 
 
-def _voice_temperature(voices: Voices, recipe: Recipe) -> float:
-    """Fitted to voices as a user's are: of a corpus never heard; of one corpus, speakers never heard."""
+def _never_heard(
+    voices: Voices, recipe: Recipe
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Labels and logits of voices that the judging network has not heard.
+
+    First those of which it has heard the corpus, but not the speaker; then, where there are several
+    corpora, those of which it has not heard the corpus either.
+    """
     corpora = np.unique(voices.corpus).tolist()
-    if len(corpora) > 1:
-        return fit_temperature(*cross_corpus(voices, recipe))
-    return fit_temperature(voices.label, cross_validate(voices, corpora[0], recipe))
+    apart = [
+        (voices.label[voices.corpus == corpus], cross_validate(voices, corpus, recipe))
+        for corpus in corpora
+    ]
+    groups = [(np.concatenate([g[0] for g in apart]), np.concatenate([g[1] for g in apart]))]
+    return groups + [cross_corpus(voices, recipe)] * (len(corpora) > 1)
 
 
 def rare_class_shift(

@@ -56,6 +56,21 @@ def test_without_face_and_voice_there_is_no_answer() -> None:
     assert (fused.weights, fused.status) == (FusionWeights(0.0, 0.0), "no_evidence")
 
 
+@pytest.mark.parametrize("temperature", [0.5, 0.7, 2.0])
+def test_the_mean_is_made_surer_or_less_sure_by_the_bundles_temperature(temperature: float) -> None:
+    plain = fuse(FACE, VOICE, FusionModel(0.65, 0.35)).scores
+    fused = fuse(FACE, VOICE, FusionModel(0.65, 0.35, temperature)).scores
+    assert plain is not None
+    assert fused is not None
+    powers = [float(score) ** (1 / temperature) for score in plain]
+    np.testing.assert_allclose(
+        fused, [power / sum(powers) for power in powers], rtol=1e-5, atol=1e-7
+    )
+    assert fused.dtype == np.float32
+    alone = fuse(FACE, None, FusionModel(0.65, 0.35, temperature)).scores
+    np.testing.assert_array_equal(alone, FACE.scores)
+
+
 def test_the_modalities_own_scores_are_left_alone() -> None:
     before = FACE.scores.copy(), VOICE.scores.copy()
     fuse(FACE, VOICE, FusionModel(0.65, 0.35))

@@ -105,10 +105,17 @@ class VoiceModel:
 
 @dataclass(frozen=True)
 class FusionModel:
-    """Weights of the late fusion [2.3] when both modalities are there; they sum to 1."""
+    """The late fusion [2.3] when both modalities are there.
+
+    Attributes:
+        face, voice: weights of the scores; they sum to 1.
+        temperature: of the weighted mean. The mean of two scores says less than it knows: where both
+            agree, it is no surer than one of them. Below 1 makes up for that.
+    """
 
     face: float
     voice: float
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -402,7 +409,8 @@ def _fusion_model(fields: _Fields) -> FusionModel:
     face, voice = fields.number("fusion.face"), fields.number("fusion.voice")
     if min(face, voice) < 0 or not math.isclose(face + voice, 1, abs_tol=1e-6):
         raise fields.error("fusion", f"needs two weights that sum to 1, got {face} and {voice}")
-    return FusionModel(face, voice)
+    given = "temperature" in fields.get("fusion", dict)  # bundles made before have none
+    return FusionModel(face, voice, fields.positive("fusion.temperature") if given else 1.0)
 
 
 def _int8_forms(fields: _Fields, files: Mapping[str, Any]) -> dict[str, Int8Form]:

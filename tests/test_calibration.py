@@ -1,0 +1,64 @@
+"""The fusion's weight and temperature, fitted to pairs whose right answer is known here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.calibration import Judged, fit_fusion, matched_pairs
+from occam_sdk.bundle import FusionModel
+from occam_sdk.fusion import fuse
+from occam_sdk.scores import softmax
+from occam_sdk.types import ModalityScores
+from training.metrics import calibration_error
+
+
+def judged(count: int, sureness: float, seed: int) -> Judged:
+    """Scores that are right as often as they say."""
+    rng = np.random.default_rng(seed)
+    logits = sureness * rng.normal(size=(count, 7))
+    scores = softmax(logits.astype(np.float32))
+    label = np.array([rng.choice(7, p=row / row.sum()) for row in scores.astype(float)])
+    return Judged(label, scores)
+
+
+def test_a_pair_has_one_label_and_each_voice_is_in_one_pair() -> None:
+    face, voice = judged(300, 2, 0), judged(80, 1, 1)
+    faces, own = matched_pairs(face, voice)
+    assert (face.label[faces] == voice.label[own]).all()
+    assert own.tolist() == list(range(80))
+    again = matched_pairs(face, voice)
+    assert (again[0] == faces).all()
+
+
+def test_voices_whose_label_no_face_has_are_left_out() -> None:
+    face = judged(300, 2, 0)
+    happy = Judged(*(part[face.label == 3] for part in face))
+    _, own = matched_pairs(happy, judged(80, 1, 1))
+    assert set(judged(80, 1, 1).label[own]) == {3}
+    with pytest.raises(ValueError, match="nothing to fit"):
+        fit_fusion(happy, (Judged(np.array([1]), np.full((1, 7), 1 / 7, np.float32)),))
+
+
+def test_a_voice_that_knows_nothing_gets_the_least_weight() -> None:
+    face = judged(3000, 3, 0)
+    mute = judged(1000, 0, 1)
+    knowing = judged(1000, 3, 2)
+    assert fit_fusion(face, (mute,)).face > fit_fusion(face, (knowing,)).face
+
+
+def test_what_is_fused_is_as_sure_as_it_is_right() -> None:
+    face, voice = judged(4000, 2, 0), judged(4000, 2, 1)
+    model = fit_fusion(face, (voice,))
+    faces, own = matched_pairs(judged(4000, 2, 2), judged(4000, 2, 3))
+    others, heard = judged(4000, 2, 2), judged(4000, 2, 3)
+
+    def error(model: FusionModel) -> float:
+        fused = [
+            fuse(ModalityScores(others.scores[f]), ModalityScores(heard.scores[v]), model).scores
+            for f, v in zip(faces, own, strict=True)
+        ]
+        return calibration_error(np.array(fused), heard.label[own])
+
+    assert model.temperature < 1  # a plain mean is too modest
+    assert error(model) < 0.05 < error(FusionModel(model.face, model.voice))
