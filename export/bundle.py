@@ -1,10 +1,10 @@
 r"""Put a bundle together: networks, heads, clip, model card, and the manifest with every hash.
 
-    python -m export.bundle --faces runs/ferplus runs/diffusionfer --face-run runs/face2 \
+    python -m export.bundle --faces runs/ferplus runs/diffusionfer --face-run runs/face \
         --voices runs/ravdess runs/emodb --voice-run runs/voice --out sdk/occam_sdk/models
 
     python -m benchmarks.accuracy --faces runs/ferplus runs/diffusionfer --voices runs/ravdess runs/emodb \
-        --json runs/accuracy.json --update README.md sdk/occam_sdk/models/MODEL_CARD.md
+        --json runs/accuracy.json
     python -m export.bundle --metrics runs/accuracy.json --out sdk/occam_sdk/models
 
 The first command makes a bundle in float32, to which ``export.int8`` adds its INT8 files. The last one

@@ -175,7 +175,7 @@ def test_a_bundle_of_a_composition_has_its_heads_and_weights(project: Project) -
     assert bundle.fusion.face == pytest.approx(composition.face_weight, abs=1e-4)
     assert bundle.voice.temperature == pytest.approx(composition.voice_temperature, abs=1e-4)
     manifest = json.loads((project.out / "manifest.json").read_text())
-    assert manifest["face"]["architecture"] == "resnet-lite"
+    assert manifest["face"]["architecture"] == "resnet18-lite"
     assert manifest["voice"]["architecture"] == "mean of mlp-1582-64-7 and random-forest"
 
 
@@ -254,7 +254,8 @@ def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
     project: Project,
 ) -> None:
     bundle = load_bundle(project.base)
-    assert (bundle.fusion.face, bundle.fusion.voice) == (0.65, 0.35)
+    assert 0.5 <= bundle.fusion.face < 1  # fitted, see test_calibration
+    assert bundle.fusion.face + bundle.fusion.voice == pytest.approx(1)
     assert len(bundle.face.heads.emotion_weight) == 1
     assert bundle.face.heads.frame_weight is None
     faces = np.asarray(load_cache(project.faces).faces)

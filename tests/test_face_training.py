@@ -48,7 +48,11 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("name", "most_parameters", "most_operations"),
-    [("resnet-lite", 2.0e6, 180e6), ("resnet18", 11.3e6, 1.82e9)],
+    [
+        ("resnet18-lite", 2.0e6, 180e6),
+        ("resnet-lite", 2.0e6, 180e6),
+        ("resnet18", 11.3e6, 1.82e9),
+    ],
 )
 def test_a_network_costs_what_table_2_allows(
     name: str, most_parameters: float, most_operations: float
@@ -80,6 +84,19 @@ def test_augmentation_keeps_shape_and_range_and_repeats_with_its_seed() -> None:
     assert once.max() <= 1
     assert torch.equal(once, again)
     assert not torch.equal(once, augment(pictures, torch.Generator().manual_seed(3)))
+
+
+def test_a_weaker_augmentation_changes_faces_less_and_none_not_at_all() -> None:
+    pictures = torch.from_numpy(striped(np.arange(64) % 7))[:, None].float() / 255
+    pictures = pictures[:, :, :, :1].expand(
+        -1, -1, -1, SIZE
+    )  # every column alike: mirroring is nothing
+
+    def change(strength: float) -> float:
+        changed = augment(pictures, torch.Generator().manual_seed(2), strength)
+        return float((changed - pictures).abs().mean())
+
+    assert 0 == change(0) < change(0.2) < change(0.6) < change(1)
 
 
 # The loss
@@ -373,7 +390,7 @@ def test_a_network_comes_to_say_what_its_teachers_say(faces: Path, tmp_path: Pat
     face.train([faces], tmp_path / "two", dataclasses.replace(SETTINGS, epochs=6, seed=1))
     teachers = (tmp_path / "one", tmp_path / "two")
     taught_only = dataclasses.replace(
-        SETTINGS, epochs=8, distillation=1.0, augmentation=False, dropout=0.0
+        SETTINGS, epochs=8, distillation=1.0, augmentation=0.0, dropout=0.0
     )
     learner = face.train([faces], tmp_path / "learner", taught_only, face.Origin(teachers=teachers))
     pixels = torch.from_numpy(striped(np.arange(7)))[:, None].float() / 255
@@ -479,7 +496,7 @@ def test_two_processes_reach_the_loss_of_one(faces: Path, tmp_path: Path) -> Non
     # Without augmentation and dropout, and with a trunk that keeps its batch norm, both see the same:
     # the gradients averaged over two processes are those of one.
     fixed = [
-        "--heads-epochs", "3", "--epochs", "0", "--augmentation", "false", "--dropout", "0",
+        "--heads-epochs", "3", "--epochs", "0", "--augmentation", "0", "--dropout", "0",
         "--precision", "float32",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

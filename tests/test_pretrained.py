@@ -141,7 +141,14 @@ def test_a_run_that_starts_from_dlibs_network_says_so(
     for module in (pretrained, face):
         monkeypatch.setattr(module, "DLIB_SHA256", digest)
     faces = face_cache(tmp_path / "striped")
-    settings = fit.Settings(epochs=1, batch=35, warmup_epochs=1, average_decay=0.5, rate=1e-9)
+    settings = fit.Settings(
+        architecture="resnet-lite",
+        epochs=1,
+        batch=35,
+        warmup_epochs=1,
+        average_decay=0.5,
+        rate=1e-9,
+    )
     network = face.train([faces], tmp_path / "run", settings, face.Origin(pretrained=path))
     filters = made_layers()[1].filters
     torch.testing.assert_close(

@@ -142,7 +142,8 @@ def test_voice_and_face_are_weighed_as_the_bundle_says(demo: ClipResult) -> None
     assert demo.scores is not None
     assert demo.face is not None
     assert demo.voice is not None
-    wanted = fusion.face * demo.face.scores + fusion.voice * demo.voice.scores
+    mean = fusion.face * demo.face.scores + fusion.voice * demo.voice.scores
+    wanted = mean ** (1 / fusion.temperature) / (mean ** (1 / fusion.temperature)).sum()
     np.testing.assert_allclose(demo.scores, wanted, atol=1e-6)
 
 
