@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from occam_sdk.bundle import FusionModel
 
-WEIGHTS: Final = np.arange(0.5, 1.0, 0.05)  # of the face; the voice has the rest
+WEIGHTS: Final = np.arange(0.2, 0.96, 0.05)  # of the face; the voice has the rest
 TEMPERATURES: Final = np.geomspace(0.3, 2, 80)
 SEED: Final = 0
 Floats = NDArray[np.float32]

@@ -167,7 +167,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[S]) -> None:
         assert field.default is not MISSING
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=_truth if kind is bool else kind, default=field.default,
+            type=kind, default=field.default,
             metavar=kind.__name__, help=f"default {field.default}",
         )  # fmt: skip
 
@@ -175,9 +175,3 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[S]) -> None:
 def settings_of(args: argparse.Namespace, settings: type[S]) -> S:
     """The settings that were given by ``add_settings``'s options."""
     return settings(**{field.name: getattr(args, field.name) for field in fields(settings)})
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-    return text.lower() == "true"
