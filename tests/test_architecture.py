@@ -104,8 +104,8 @@ def test_a_stage_never_imports_another_stage(file: str) -> None:
         assert not [name for name in _own(file) if name[0] in STAGES]
 
 
-def test_fusion_needs_only_the_bundle_and_the_types() -> None:
-    assert {name[0] for name in _own("fusion.py")} == {"bundle", "types"}
+def test_fusion_needs_only_the_bundle_the_types_and_the_softmax() -> None:
+    assert {name[0] for name in _own("fusion.py")} == {"bundle", "scores", "types"}
 
 
 def test_only_what_decodes_opens_media() -> None:
