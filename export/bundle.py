@@ -265,7 +265,9 @@ def _never_heard(
         for corpus in corpora
     ]
     groups = [(np.concatenate([g[0] for g in apart]), np.concatenate([g[1] for g in apart]))]
-    return groups + [cross_corpus(voices, recipe)] * (len(corpora) > 1)
+    if len(corpora) > 1:
+        groups.append(cross_corpus(voices, recipe))
+    return groups
 
 
 def rare_class_shift(
