@@ -500,7 +500,7 @@ def test_two_processes_reach_the_loss_of_one(faces: Path, tmp_path: Path) -> Non
         "--precision", "float32",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, more in (("fixed", fixed), ("free", ["--epochs", "8"])):
+    for name, more in (("fixed", fixed), ("free", ["--epochs", "14"])):
         one = _command(faces, tmp_path / f"{name}-one", *more)
         two = _command(faces, tmp_path / f"{name}-two", *more)
         torchrun = [
@@ -520,8 +520,8 @@ def test_two_processes_reach_the_loss_of_one(faces: Path, tmp_path: Path) -> Non
         if name == "fixed":
             np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
         else:  # batch norm is of half a batch in each process, and each draws its own augmentation
-            assert len(losses[1]) == 8
-            assert losses[1][-1] < 1.3 * losses[0][-1] < 0.8 * losses[1][0]
+            assert len(losses[1]) == 14
+            assert losses[1][-1] < 1.4 * losses[0][-1] < 0.8 * losses[1][0]
 
 
 def test_the_command_line_names_a_mistake_and_shows_no_traceback(tmp_path: Path) -> None:
