@@ -27,7 +27,7 @@ from occam_sdk.bundle import MANIFEST, Bundle, load_bundle
 from occam_sdk.errors import OccamError
 from occam_sdk.labels import LABELS
 from training.faces import LabelledFaces
-from training.readers import READERS
+from training.prepare import named_places
 from training.voice import Recipe, load_recipe, load_voices
 
 from .accuracy_calibration import calibrations
@@ -126,12 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--compare", type=Path, metavar="JSON", help="of another bundle: print what changed")
     add("--update", type=Path, nargs="*", default=[], help="Markdown with figures")
     args = parser.parse_args(arguments)
-    named = [text.partition("=") for text in args.pictures]
-    for name, equals, place in named:
-        if not equals or name not in READERS:
-            parser.error(f"{name!r}: expected NAME=PLACE with NAME one of {', '.join(READERS)}")
-        if not Path(place).exists():
-            parser.error(f"{place}: not there; name the folder or the zip file of {name}")
+    named = named_places(parser, args.pictures)
     if args.update and not named:
         parser.error("--update: the documents also show what --pictures measures; give both")
     try:
@@ -139,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sources = Sources(
             tuple(args.faces),
             tuple(args.voices),
-            {name: Path(place) for name, _, place in named},
+            dict(named),
             load_recipe(args.voice_run / "voice.pt") if args.voice_run else Recipe(),
         )
         report = measure(load_bundle(args.bundle), sources)

@@ -287,6 +287,19 @@ def unpacked(archive: Path, below: Path) -> Path:
     return folder
 
 
+def named_places(parser: argparse.ArgumentParser, texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Names of readers and where their corpora lie, of NAME=PLACE; else the parser ends the program."""
+    named = []
+    for text in texts:
+        name, equals, place = text.partition("=")
+        if not equals or name not in READERS:
+            parser.error(f"{name!r}: expected NAME=PLACE with NAME one of {', '.join(READERS)}")
+        if not Path(place).exists():
+            parser.error(f"{place}: not there; name the folder or the zip file of {name}")
+        named.append((name, Path(place)))
+    return named
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -300,15 +313,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=Settings.size, help="side of the faces, pixels")
     parser.add_argument("--workers", type=int, help="processes; by default one for each core")
     args = parser.parse_args()
-    named = [text.partition("=") for text in args.corpora]
-    for name, equals, place in named:
-        if not equals or name not in READERS:
-            parser.error(f"{name!r}: expected NAME=PLACE with NAME one of {', '.join(READERS)}")
-        if not Path(place).exists():
-            parser.error(f"{place}: not there; name the folder or the zip file of {name}")
+    named = named_places(parser, args.corpora)
     try:
-        for name, _, place in named:
-            root = Path(place)
+        for name, root in named:
             if root.suffix == ".zip":
                 root = unpacked(root, args.out / "unpacked")
             corpus = READERS[name](root)

@@ -24,12 +24,7 @@ from torch.nn import functional
 from .network import BasicBlock, FaceNetwork
 
 DLIB_SHA256: Final = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-BLOCKS: Final = (
-    3,
-    4,
-    3,
-    3,
-)  # of dlib's network, two convolutions each; one more, which halves again, is not used
+BLOCKS: Final = (3, 4, 3, 3)  # of dlib's stages; a last block, which halves once more, is not used
 RGB_MEAN: Final = (122.782, 117.001, 104.298)  # which dlib takes off, before it divides by
 SCALE: Final = 256.0
 Norms = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]
