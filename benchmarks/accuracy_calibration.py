@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 
+from export.calibration import pairs
 from occam_sdk.bundle import Bundle
 from occam_sdk.fusion import fuse
 from occam_sdk.scores import softmax
@@ -15,10 +15,8 @@ from occam_sdk.video.aggregate import aggregate
 from training.faces import LabelledFaces
 
 from .accuracy_faces import run_expression
-from .accuracy_figures import Floats, Ints, Row, calibration
+from .accuracy_figures import Floats, Row, calibration
 from .accuracy_voices import NEVER_HEARD, Heard, joined
-
-SEED: Final = 0
 
 
 def calibrations(bundle: Bundle, data: LabelledFaces, heard: Mapping[str, Heard]) -> dict[str, Row]:
@@ -61,18 +59,6 @@ def clip_scores(bundle: Bundle, out: Mapping[str, Floats]) -> Floats:
         assert judged is not None  # a frame with finite scores is always chosen
         pooled.append(judged.scores)
     return np.stack(pooled)
-
-
-def pairs(voice_label: Ints, face_label: Ints, seed: int = SEED) -> tuple[Ints, Ints]:
-    """Positions of voices and, for each, of a face of the same label; voices that have none are left out."""
-    rng = np.random.default_rng(seed)
-    faces = np.full(len(voice_label), -1)
-    for label in np.unique(voice_label):
-        own, fitting = np.flatnonzero(voice_label == label), np.flatnonzero(face_label == label)
-        if len(fitting):
-            faces[own] = rng.choice(fitting, len(own))
-    voices = np.flatnonzero(faces >= 0)
-    return voices, faces[voices]
 
 
 def fused_scores(bundle: Bundle, face: Floats, voice: Floats) -> Floats:

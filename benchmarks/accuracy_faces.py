@@ -21,6 +21,7 @@ from occam_sdk.video.align import align_face
 from occam_sdk.video.expression import grey_input, to_grey
 from training.faces import LabelledFaces
 from training.metrics import calibration_error, ccc
+from training.observe import plain_crop
 from training.prepare import unpacked
 from training.readers import READERS
 
@@ -176,14 +177,6 @@ def read_pictures(data: LabelledFaces, places: Mapping[str, Path], below: Path) 
 
 def _digest(image: NDArray[Any]) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
-
-
-def plain_crop(image: Image, box_xyxy: tuple[float, ...] | None, size: int) -> Image:
-    """(S, S, 3): the labelled box or the whole picture, as ``training.prepare`` cuts an unfound face."""
-    if box_xyxy is not None:
-        left, top, right, bottom = (max(0, round(edge)) for edge in box_xyxy)
-        image = image[top:bottom, left:right]
-    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def as_shipped(recognizer: Recognizer, bundle: Bundle, images: Iterable[Image]) -> Answers:

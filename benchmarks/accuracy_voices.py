@@ -15,7 +15,7 @@ import numpy as np
 from export.networks import voice_onnx
 from occam_sdk.backends import open_session
 from occam_sdk.labels import LABELS
-from training.voice import AnyVoice, Trainer, Voices, cross_validate
+from training.voice import AnyVoice, Trainer, Voices, cross_corpus, cross_validate
 
 from .accuracy_figures import Floats, Ints, Names, Row, judged
 
@@ -70,7 +70,8 @@ def by_strangers(voices: Voices, trainer: Trainer) -> dict[str, Heard]:
         logits = cross_validate(voices, corpus, trainer, through_runtime)
         heard[protocol(corpus)] = Heard(own.label, logits, _named(own))
     if len(corpora) > 1:
-        heard[NEVER_HEARD] = _cross_corpus(voices, trainer)
+        rows, logits = cross_corpus(voices, trainer, through_runtime)
+        heard[NEVER_HEARD] = Heard(voices.label[rows], logits, _named(voices)[rows])
     return heard
 
 
@@ -96,17 +97,6 @@ def like_shipped(recipe: Trainer, architecture: str | None) -> Trainer:
 def protocol(corpus: str) -> str:
     """Name of the row of a corpus whose speakers were never heard."""
     return PROTOCOLS.get(corpus, f"{corpus}_speakers_never_heard")
-
-
-def _cross_corpus(voices: Voices, trainer: Trainer) -> Heard:
-    """Each corpus by a network that has only heard the others; classes that those lack are left out."""
-    parts = []
-    for corpus in np.unique(voices.corpus):
-        others = voices[voices.corpus != corpus]
-        own = voices[(voices.corpus == corpus) & np.isin(voices.label, others.label)]
-        logits = through_runtime(trainer(others), own.features)
-        parts.append(Heard(own.label, logits, _named(own)))
-    return joined(parts)
 
 
 def joined(parts: list[Heard]) -> Heard:

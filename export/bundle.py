@@ -266,7 +266,8 @@ def _never_heard(
     ]
     groups = [(np.concatenate([g[0] for g in apart]), np.concatenate([g[1] for g in apart]))]
     if len(corpora) > 1:
-        groups.append(cross_corpus(voices, recipe))
+        rows, logits = cross_corpus(voices, recipe)
+        groups.append((voices.label[rows], logits))
     return groups
 
 

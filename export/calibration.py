@@ -29,15 +29,16 @@ class Judged(NamedTuple):
     scores: Floats
 
 
-def matched_pairs(face: Judged, voice: Judged) -> tuple[Ints, Ints]:
-    """Positions of faces and voices of the same label: each voice once, with a face that is drawn.
-
-    Voices of a label that no face has are left out.
-    """
-    rng = np.random.default_rng(SEED)
-    own = np.flatnonzero(np.isin(voice.label, face.label))
-    drawn = [rng.choice(np.flatnonzero(face.label == label)) for label in voice.label[own]]
-    return np.array(drawn, np.int64), own
+def pairs(voice_label: Ints, face_label: Ints, seed: int = SEED) -> tuple[Ints, Ints]:
+    """Positions of voices and, for each, of a face of the same label; voices that have none are left out."""
+    rng = np.random.default_rng(seed)
+    faces = np.full(len(voice_label), -1)
+    for label in np.unique(voice_label):
+        own, fitting = np.flatnonzero(voice_label == label), np.flatnonzero(face_label == label)
+        if len(fitting):
+            faces[own] = rng.choice(fitting, len(own))
+    voices = np.flatnonzero(faces >= 0)
+    return voices, faces[voices]
 
 
 def fit_fusion(face: Judged, voices: tuple[Judged, ...]) -> FusionModel:
@@ -48,7 +49,7 @@ def fit_fusion(face: Judged, voices: tuple[Judged, ...]) -> FusionModel:
     """
     groups = []
     for voice in voices:
-        faces, own = matched_pairs(face, voice)
+        own, faces = pairs(voice.label, face.label)
         if len(own):
             groups.append((face.scores[faces], voice.scores[own], voice.label[own]))
     if not groups:

@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib", reason="the extra 'train' is not installed")
 pytest.importorskip("onnx", reason="the extra 'export' is not installed")
 
 from benchmarks import accuracy, accuracy_voices  # noqa: E402
-from benchmarks.accuracy_calibration import fused_scores, pairs  # noqa: E402
+from benchmarks.accuracy_calibration import fused_scores  # noqa: E402
 from benchmarks.accuracy_conditions import (  # noqa: E402
     CONDITIONS,
     away_from_frontal,
@@ -45,6 +45,7 @@ from benchmarks.accuracy_voices import (  # noqa: E402
     like_shipped,
     subgroups,
 )
+from export.calibration import pairs  # noqa: E402
 from occam_sdk import Recognizer  # noqa: E402
 from occam_sdk.bundle import FusionModel, load_bundle  # noqa: E402
 from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402

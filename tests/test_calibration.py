@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.calibration import Judged, fit_fusion, matched_pairs
+from export.calibration import Judged, fit_fusion, pairs
 from occam_sdk.bundle import FusionModel
 from occam_sdk.fusion import fuse
 from occam_sdk.scores import softmax
@@ -24,17 +24,17 @@ def judged(count: int, sureness: float, seed: int) -> Judged:
 
 def test_a_pair_has_one_label_and_each_voice_is_in_one_pair() -> None:
     face, voice = judged(300, 2, 0), judged(80, 1, 1)
-    faces, own = matched_pairs(face, voice)
+    own, faces = pairs(voice.label, face.label)
     assert (face.label[faces] == voice.label[own]).all()
     assert own.tolist() == list(range(80))
-    again = matched_pairs(face, voice)
-    assert (again[0] == faces).all()
+    again = pairs(voice.label, face.label)
+    assert (again[1] == faces).all()
 
 
 def test_voices_whose_label_no_face_has_are_left_out() -> None:
     face = judged(300, 2, 0)
     happy = Judged(*(part[face.label == 3] for part in face))
-    _, own = matched_pairs(happy, judged(80, 1, 1))
+    own, _ = pairs(judged(80, 1, 1).label, happy.label)
     assert set(judged(80, 1, 1).label[own]) == {3}
     with pytest.raises(ValueError, match="nothing to fit"):
         fit_fusion(happy, (Judged(np.array([1]), np.full((1, 7), 1 / 7, np.float32)),))
@@ -50,8 +50,8 @@ def test_a_voice_that_knows_nothing_gets_the_least_weight() -> None:
 def test_what_is_fused_is_as_sure_as_it_is_right() -> None:
     face, voice = judged(4000, 2, 0), judged(4000, 2, 1)
     model = fit_fusion(face, (voice,))
-    faces, own = matched_pairs(judged(4000, 2, 2), judged(4000, 2, 3))
     others, heard = judged(4000, 2, 2), judged(4000, 2, 3)
+    own, faces = pairs(heard.label, others.label)
 
     def error(model: FusionModel) -> float:
         fused = [

@@ -100,7 +100,7 @@ class Observer:
         if faces:
             crop = self._aligned(picture, _labelled(faces, sample))
         else:
-            crop = self._plain_crop(picture, sample)
+            crop = plain_crop(picture, sample.box_xyxy, self.settings.size)
         return Seen(
             to_grey(crop[None]), np.zeros(1), Seen.nothing(self.settings).voices,
             bool(faces), hashlib.sha256(picture.tobytes()).hexdigest(),
@@ -108,15 +108,6 @@ class Observer:
 
     def _aligned(self, image: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
         return align_face(image, face.landmarks, self._template, self.settings.size)
-
-    def _plain_crop(self, image: NDArray[np.uint8], sample: Sample) -> NDArray[np.uint8]:
-        """The labelled box or the whole picture in an aligned face's size, if no face is found."""
-        if sample.box_xyxy is not None:
-            left, top, right, bottom = (max(0, round(edge)) for edge in sample.box_xyxy)
-            part = image[top:bottom, left:right]
-            image = part if part.size else image
-        side = (self.settings.size, self.settings.size)
-        return np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _utterance(self, sample: Sample) -> Seen | str:
         voices, digest = self._voices(sample)
@@ -167,6 +158,17 @@ class Observer:
             True,
             digest.hexdigest(),
         )
+
+
+def plain_crop(
+    image: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float] | None, size: int
+) -> NDArray[np.uint8]:
+    """(S, S, 3): the labelled box or the whole picture in an aligned face's size, if no face is found."""
+    if box_xyxy is not None:
+        left, top, right, bottom = (max(0, round(edge)) for edge in box_xyxy)
+        part = image[top:bottom, left:right]
+        image = part if part.size else image
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _labelled(faces: tuple[Face, ...], sample: Sample) -> Face:

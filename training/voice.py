@@ -298,19 +298,21 @@ def cross_validate(
     return np.asarray(logits[voices.corpus == corpus], np.float32)
 
 
-def cross_corpus(voices: Voices, trainer: Trainer) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels and logits of every corpus by a network that has only heard the others.
+def cross_corpus(
+    voices: Voices, trainer: Trainer, predictor: Predictor = logits_of
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of every corpus, and their logits by a network that has only heard the others.
 
     Classes that the others lack are left out. This is how the network does on a recording that is
     like none of its training, and what its confidence is fitted to.
     """
-    labels, logits = [], []
+    rows, logits = [], []
     for corpus in np.unique(voices.corpus):
         heard = voices[voices.corpus != corpus]
         known = (voices.corpus == corpus) & np.isin(voices.label, heard.label)
-        labels.append(voices.label[known])
-        logits.append(logits_of(trainer(heard), voices.features[known]))
-    return np.concatenate(labels), np.concatenate(logits)
+        rows.append(np.flatnonzero(known))
+        logits.append(predictor(trainer(heard), voices.features[known]))
+    return np.concatenate(rows), np.concatenate(logits)
 
 
 def figures(label: NDArray[np.int64], logits: NDArray[np.float32]) -> dict[str, Any]:
@@ -364,7 +366,8 @@ def main() -> None:
                 label = voices.label[voices.corpus == corpus]
                 report[corpus] = figures(label, cross_validate(voices, corpus, recipe))
             if len(corpora) > 1:
-                report["cross_corpus"] = figures(*cross_corpus(voices, recipe))
+                rows, logits = cross_corpus(voices, recipe)
+                report["cross_corpus"] = figures(voices.label[rows], logits)
             save_voice(args.out / "voice.pt", recipe(voices), recipe)
             run.report(report)
     except (ImportError, OSError, ValueError) as error:
