@@ -157,3 +157,17 @@ def test_a_run_that_starts_from_dlibs_network_says_so(
     assert digest in (tmp_path / "run" / "settings.json").read_text()
     with pytest.raises(ValueError, match="only resnet-lite and resnet-wide"):
         adopt(FaceNetwork("resnet18"), made_layers(), torch.zeros(2, 224, 224), MEAN, STD)
+
+
+def test_a_file_or_an_architecture_that_cannot_be_leaves_no_run_behind(tmp_path: Path) -> None:
+    faces = face_cache(tmp_path / "striped")
+    (tmp_path / "other.dat").write_bytes(b"no network")
+    origin = face.Origin(pretrained=tmp_path / "other.dat")
+    for name, message in (
+        ("resnet-lite", "not dlib"),
+        ("resnet18-lite", "name one as --architecture"),
+    ):
+        settings = fit.Settings(architecture=name, epochs=1, batch=35)
+        with pytest.raises(ValueError, match=message):
+            face.train([faces], tmp_path / "run", settings, origin)
+    assert not (tmp_path / "run").exists()

@@ -38,7 +38,7 @@ from .faces import LabelledFaces, Statistics
 from .fit import Phase, Settings, State, Team, Trainer, phases, this_team
 from .judge import evaluate, load_network, load_statistics
 from .network import ARCHITECTURES, FaceNetwork
-from .pretrained import DLIB_SHA256, adopt, read_dlib
+from .pretrained import DLIB_SHA256, Layer, adopt, check_shape, read_dlib
 from .runs import Run, add_settings, settings_of
 
 NORM_FACES: Final = 512  # that fix the batch norms of a pre-trained network
@@ -101,10 +101,14 @@ def train(
             f"{len(rows)} faces to learn from and {len(valid)} to choose on: too few for batches of "
             f"{settings.batch}; prepare more, or lower --batch"
         )
+    layers = None
+    if origin.pretrained is not None:
+        check_shape(ARCHITECTURES[settings.architecture])
+        layers = read_dlib(origin.pretrained)
     started = None if origin.start is None else _started(origin.start, settings.architecture)
     inputs = {"data": data.inputs, "start": started, **_recorded(origin, settings)}
     with Run(run_folder, settings, inputs, writes=team.rank == 0) as run:
-        _train(run, data, rows, valid, settings, origin, team)
+        _train(run, data, rows, valid, settings, origin, layers, team)
     if team.size > 1:
         distributed.barrier()
     return load_network(run_folder)
@@ -117,6 +121,7 @@ def _train(
     valid: NDArray[np.int64],
     settings: Settings,
     origin: Origin,
+    layers: list[Layer] | None,
     team: Team,
 ) -> None:
     """All epochs of all phases, from where the run was."""
@@ -130,8 +135,7 @@ def _train(
     network = FaceNetwork(settings.architecture, dropout=settings.dropout)
     if start is not None:
         network.load_state_dict(load_network(start).state_dict())
-    if origin.pretrained is not None:
-        layers = read_dlib(origin.pretrained)
+    if layers is not None:
         some = data.batch(rows[:: -(-len(rows) // NORM_FACES)]).faces
         adopt(network, layers, some, measured.mean, measured.std)
     teachers = tuple(

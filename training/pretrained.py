@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .network import BasicBlock, FaceNetwork
+from .network import Architecture, BasicBlock, FaceNetwork
 
 DLIB_SHA256: Final = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 BLOCKS: Final = (3, 4, 3, 3)  # of dlib's stages; a last block, which halves once more, is not used
@@ -81,6 +81,14 @@ def _tensor(data: bytes, at: int) -> Tensor:
     return torch.from_numpy(np.frombuffer(data, "<f4", math.prod(sizes[1:]), at).copy())
 
 
+def check_shape(architecture: Architecture) -> None:
+    """Raise ValueError if a network of this architecture cannot begin as dlib's."""
+    if architecture.stem != (5, 1):
+        raise ValueError(
+            "only resnet-lite and resnet-wide can start from dlib's network; name one as --architecture"
+        )
+
+
 @torch.no_grad()
 def adopt(
     network: FaceNetwork, layers: list[Layer], faces: Tensor, mean: float, std: float
@@ -100,8 +108,7 @@ def adopt(
     Raises:
         ValueError: the architecture has another stem.
     """
-    if network.architecture.stem != (5, 1):
-        raise ValueError("only resnet-lite and resnet-wide can start from dlib's network")
+    check_shape(network.architecture)
     norms: Norms = {}
     stem = layers[0]
     # Grey is the same in all three colours; the numbers that dlib takes in are ours times a factor, and less.
