@@ -175,7 +175,7 @@ def test_a_bundle_of_a_composition_has_its_heads_and_weights(project: Project) -
     assert bundle.fusion.face == pytest.approx(composition.face_weight, abs=1e-4)
     assert bundle.voice.temperature == pytest.approx(composition.voice_temperature, abs=1e-4)
     manifest = json.loads((project.out / "manifest.json").read_text())
-    assert manifest["face"]["architecture"] == "resnet18-lite"
+    assert manifest["face"]["architecture"] == "resnet-lite"
     assert manifest["voice"]["architecture"] == "mean of mlp-1582-64-7 and random-forest"
 
 

@@ -49,7 +49,6 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 @pytest.mark.parametrize(
     ("name", "most_parameters", "most_operations"),
     [
-        ("resnet18-lite", 2.0e6, 180e6),
         ("resnet-lite", 2.0e6, 180e6),
         ("resnet18", 11.3e6, 1.82e9),
     ],
@@ -426,6 +425,16 @@ def test_teachers_and_their_share_go_together(faces: Path, tmp_path: Path) -> No
     face.train([faces], tmp_path / "first", SETTINGS)
     with pytest.raises(ValueError, match="--teachers and --distillation"):
         face.train([faces], tmp_path / "run", SETTINGS, face.Origin(teachers=(tmp_path / "first",)))
+    large = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=0, heads_epochs=1)
+    pictures = write_cache(
+        tmp_path / "large", "face", label=np.arange(84) % 7, split=np.repeat(["train", "valid"], 42),
+        pixels=np.zeros((84, 224, 224), np.uint8),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="cannot judge the faces of 224 pixels"):
+        face.train(
+            [pictures], tmp_path / "run", dataclasses.replace(large, distillation=0.5),
+            face.Origin(teachers=(tmp_path / "first",)),
+        )  # fmt: skip
     with pytest.raises(ValueError, match="name one"):
         face.Origin(start=tmp_path / "first", pretrained=tmp_path / "first")
     assert not (tmp_path / "run").exists()

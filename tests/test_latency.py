@@ -376,7 +376,7 @@ def test_an_untrained_network_is_marked() -> None:
     pytest.importorskip("onnxruntime")
     from benchmarks.latency_networks import untrained
 
-    model = untrained("resnet18-lite")
+    model = untrained("resnet-lite")
     assert not model.trained
     opened, _ = variants([model], Settings(("openvino",), ("int8",), batches=(1,), threads=(1,)))
     (row,) = measure(opened, Settings((), rounds=1, calls=1))

@@ -165,7 +165,7 @@ def test_a_file_or_an_architecture_that_cannot_be_leaves_no_run_behind(tmp_path:
     origin = face.Origin(pretrained=tmp_path / "other.dat")
     for name, message in (
         ("resnet-lite", "not dlib"),
-        ("resnet18-lite", "name one as --architecture"),
+        ("resnet18", "name one as --architecture"),
     ):
         settings = fit.Settings(architecture=name, epochs=1, batch=35)
         with pytest.raises(ValueError, match=message):

@@ -10,7 +10,8 @@ masked. The two-step transfer to another corpus is the same command with a start
     python -m training.face --faces runs/rafdb runs/sfew --out runs/transferred \
         --from-run runs/face --heads-epochs 5 --rate 3e-4
 
-First the heads are fitted alone, then all of the network at the lower rate. Every epoch leaves a
+First the heads are fitted alone, then all of the network at the lower rate. Where the start is a larger
+network (resnet-lite from resnet-wide), blocks and channels are left out of it. Every epoch leaves a
 checkpoint, from which a run that was killed goes on. On several GPUs or machines, or with several
 processes of one machine: torchrun --nproc-per-node 2 -m training.face ...
 """
@@ -33,6 +34,7 @@ from torch import distributed
 
 from .cache import write_whole
 from .clips import open_network
+from .cut import can_cut, cut
 from .distil import Teacher
 from .faces import LabelledFaces, Statistics
 from .fit import Phase, Settings, State, Team, Trainer, phases, this_team
@@ -49,7 +51,7 @@ class Origin:
     """What a run learns from besides faces; all of it finished, none of it needed.
 
     Attributes:
-        start: folder of a run whose network is the first one of this run.
+        start: folder of a run whose network is the first one of this run; a larger one is cut down.
         pretrained: dlib's network, see ``training.pretrained``, whose weights are the first ones.
         teachers: folders of runs whose networks' mean scores are learnt, too.
     """
@@ -88,11 +90,15 @@ def train(
     """
     team = this_team()
     data = LabelledFaces(folders)
-    size = ARCHITECTURES[settings.architecture].size
-    if data.size != size:
+    shape = ARCHITECTURES[settings.architecture]
+    layers = None
+    if origin.pretrained is not None:
+        check_shape(shape)
+        layers = read_dlib(origin.pretrained)
+    if data.size != shape.size:
         raise ValueError(
-            f"faces of {data.size} pixels, {settings.architecture} takes {size}; "
-            f"prepare them with --size {size}"
+            f"faces of {data.size} pixels, {settings.architecture} takes {shape.size}; "
+            f"prepare them with --size {shape.size}"
         )
     rows = data.train_rows(settings.synthetic_times, taught=bool(origin.teachers))
     valid = data.valid_rows()
@@ -101,10 +107,6 @@ def train(
             f"{len(rows)} faces to learn from and {len(valid)} to choose on: too few for batches of "
             f"{settings.batch}; prepare more, or lower --batch"
         )
-    layers = None
-    if origin.pretrained is not None:
-        check_shape(ARCHITECTURES[settings.architecture])
-        layers = read_dlib(origin.pretrained)
     started = None if origin.start is None else _started(origin.start, settings.architecture)
     inputs = {"data": data.inputs, "start": started, **_recorded(origin, settings)}
     with Run(run_folder, settings, inputs, writes=team.rank == 0) as run:
@@ -133,10 +135,14 @@ def _train(
 
     torch.manual_seed(settings.seed)
     network = FaceNetwork(settings.architecture, dropout=settings.dropout)
+    some = data.batch(rows[:: -(-len(rows) // NORM_FACES)]).faces
     if start is not None:
-        network.load_state_dict(load_network(start).state_dict())
+        begun = load_network(start)
+        if begun.architecture == network.architecture:
+            network.load_state_dict(begun.state_dict())
+        else:
+            cut(begun, network, (some[:, None].float() / 255 - measured.mean) / measured.std)
     if layers is not None:
-        some = data.batch(rows[:: -(-len(rows) // NORM_FACES)]).faces
         adopt(network, layers, some, measured.mean, measured.std)
     teachers = tuple(
         Teacher(load_network(run).to(team.device), load_statistics(run)) for run in origin.teachers
@@ -180,10 +186,11 @@ def _started(start: Path, architecture: str) -> dict[str, Any]:
     if not (start / "checkpoint.pt").is_file():
         raise FileNotFoundError(f"{start}: no run of training.face, it has no checkpoint.pt")
     network = open_network(start)
-    if network.architecture != architecture:
+    begun, wanted = ARCHITECTURES[network.architecture], ARCHITECTURES[architecture]
+    if begun != wanted and not can_cut(begun, wanted):
         raise ValueError(
             f"{start}: is a {network.architecture}, {architecture} cannot start from it; "
-            "give the same --architecture"
+            "give the same --architecture, or start resnet-lite from a resnet-wide"
         )
     return {"run": start.name, "network": network.key}
 
@@ -196,7 +203,16 @@ def _recorded(origin: Origin, settings: Settings) -> dict[str, Any]:
     if origin.pretrained is not None:
         recorded["pretrained"] = DLIB_SHA256
     if origin.teachers:
-        recorded["teachers"] = {folder.name: open_network(folder).key for folder in origin.teachers}
+        recorded["teachers"] = {}
+    for folder in origin.teachers:
+        teacher = open_network(folder)
+        size = ARCHITECTURES[settings.architecture].size
+        if ARCHITECTURES[teacher.architecture].size != size:
+            raise ValueError(
+                f"{folder}: is a {teacher.architecture}, which cannot judge the faces of {size} pixels "
+                f"that {settings.architecture} learns from; name another of --teachers"
+            )
+        recorded["teachers"][folder.name] = teacher.key
     return recorded
 
 

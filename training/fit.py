@@ -53,7 +53,7 @@ class Settings:
         seed: of weights, order, augmentation and dropout.
     """
 
-    architecture: str = "resnet18-lite"
+    architecture: str = "resnet-lite"
     heads_epochs: int = 0
     heads_rate: float = 3e-3
     epochs: int = 40

@@ -24,32 +24,31 @@ class Architecture:
         widths: channels of the four stages.
         blocks: basic blocks of each stage.
         size: side of the grey input, pixels.
-        stem: kernel and stride of the first convolution.
-        pool: whether a max-pooling follows, as in ResNet-18.
-        centred: how many of the stages' halvings keep their grid: a 4x4 convolution beside a 2x2
-            shortcut, which both look at the middle of four pixels; the others are 3x3 beside 1x1.
+        stem: kernel and stride of the first convolution; a max-pooling follows.
+        centred: whether the stages' halvings are 4x4 convolutions beside 2x2 shortcuts, which both look
+            at the middle of four pixels; otherwise 3x3 beside 1x1.
     """
 
     widths: tuple[int, int, int, int]
     blocks: tuple[int, int, int, int]
     size: int
     stem: tuple[int, int]
-    pool: bool = True
-    centred: int = 0
+    centred: bool = False
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     # He et al. 2016, as the paper trains it; grey, since most of the labelled faces are.
     "resnet18": Architecture((64, 128, 256, 512), (2, 2, 2, 2), size=224, stem=(7, 2)),
-    # 3/8 of the channels and no max-pooling. The labelled faces have 48 pixels: a larger input would learn
-    # from interpolated ones and then be shown sharp ones.
-    "resnet18-lite": Architecture(
-        (24, 48, 96, 192), (2, 2, 2, 2), size=64, stem=(7, 2), pool=False
+    # dlib's face recognition network at half its size of picture, from whose weights it begins
+    # (``training.pretrained``). The labelled faces have 48 pixels: a larger input would learn from
+    # interpolated ones and then be shown sharp ones.
+    "resnet-wide": Architecture(
+        (32, 64, 128, 256), (3, 4, 3, 3), size=64, stem=(5, 1), centred=True
     ),
-    # Both can begin as a network that knows faces (``training.pretrained``), and have its shape as far as
-    # they go; the lite one leaves out what 180 M multiply-adds have no room for.
-    "resnet-wide": Architecture((32, 64, 128, 256), (3, 4, 3, 3), size=64, stem=(5, 1), centred=3),
-    "resnet-lite": Architecture((32, 64, 128, 192), (2, 3, 3, 1), size=64, stem=(5, 1), centred=2),
+    # What 2 M parameters have room for of it (``training.cut``).
+    "resnet-lite": Architecture(
+        (32, 64, 128, 176), (2, 3, 3, 1), size=64, stem=(5, 1), centred=True
+    ),
 }
 
 
@@ -81,7 +80,7 @@ class FaceNetwork(nn.Module):
         dropout: of the embedding, while training.
     """
 
-    def __init__(self, architecture: str = "resnet18-lite", *, dropout: float = 0.0) -> None:
+    def __init__(self, architecture: str = "resnet-lite", *, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = ARCHITECTURES[architecture]
         shape = self.architecture
@@ -91,14 +90,12 @@ class FaceNetwork(nn.Module):
             for block in range(count):
                 halves = number > 0 and block == 0
                 stages.append(
-                    BasicBlock(
-                        channels_in, channels, 1 + halves, halves and number <= shape.centred
-                    )
+                    BasicBlock(channels_in, channels, 1 + halves, halves and shape.centred)
                 )
                 channels_in = channels
         kernel, stride = shape.stem
         self.stem = _conv(1, shape.widths[0], kernel, stride, kernel // 2)
-        self.pool = nn.MaxPool2d(3, 2, 1) if shape.pool else nn.Identity()
+        self.pool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.Sequential(*stages)
         self.widen: nn.Module = (
             nn.Identity() if channels_in == EMBEDDING else _conv(channels_in, EMBEDDING, 1, 1, 0)
@@ -129,10 +126,8 @@ def cost(architecture: str) -> tuple[int, int]:
     """Parameters with all heads, and multiply-adds a face as PyTorch's own counter counts them.
 
     Example:
-        >>> cost("resnet18-lite")
-        (1681849, 80642560)
         >>> cost("resnet-lite")
-        (1853809, 167191040)
+        (1997329, 169488896)
     """
     from torch.utils.flop_counter import FlopCounterMode
 

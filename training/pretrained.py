@@ -123,7 +123,7 @@ def adopt(
             _take(block.shortcut, _mean_of_four(first.filters), norms)
         _take(block.conv1, first, norms)
         _take(block.conv2, second, norms)
-    _fix_norms(network, norms, (faces[:, None].float() / 255 - mean) / std)
+    fix_norms(network, norms, (faces[:, None].float() / 255 - mean) / std)
 
 
 def _take(part: nn.Module, layer: Layer, norms: Norms) -> None:
@@ -166,7 +166,7 @@ def _at_half_size(filters: Tensor) -> Tensor:
     return answer.T.reshape(len(filters), 1, 5, 5)
 
 
-def _fix_norms(network: FaceNetwork, norms: Norms, pixels: Tensor) -> None:
+def fix_norms(network: FaceNetwork, norms: Norms, pixels: Tensor) -> None:
     """Each batch norm's statistics from the first layer to the last, and the factors that undo them."""
 
     def fix(norm: nn.Module, inputs: tuple[Tensor]) -> None:
