@@ -120,6 +120,34 @@ def test_fine_tuning_leaves_the_network_it_starts_from_as_it_was() -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+def test_the_recipe_that_ships_is_wide_and_fine_tunes_what_it_pretrained() -> None:
+    """The paper's tables keep its perceptron."""
+    assert voice.Settings().hidden == 64
+    recipe = voice.Recipe(pretrain="ravdess")
+    quick = dataclasses.replace(
+        recipe,
+        mlp=dataclasses.replace(recipe.mlp, epochs=1),
+        fine_tuning=dataclasses.replace(recipe.fine_tuning, epochs=1),
+    )
+    assert quick(voices()).architecture == "mlp-1582-512-7"
+
+
+@pytest.mark.parametrize("settings", [voice.Settings(epochs=3), voice.WIDE], ids=["paper", "wide"])
+def test_the_number_of_threads_does_not_matter(settings: voice.Settings) -> None:
+    data, before = voices(), torch.get_num_threads()
+    networks = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            networks.append(voice.train(data, settings))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, other = (network.state_dict() for network in networks)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=0)
+
+
 def test_the_fitted_temperature_is_the_one_that_was_put_in() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 7)).astype(np.float32)
@@ -323,8 +351,11 @@ def test_a_pretrained_model_ends_on_the_other_voices(monkeypatch: pytest.MonkeyP
         return train(data, dataclasses.replace(settings, epochs=1), start)
 
     monkeypatch.setattr(voice, "train", recording)
-    data, recipe = voices(), voice.Recipe(pretrain="emodb")
-    first, then = voice.Settings().epochs, voice.FINE_TUNING.epochs
+    first, then = 3, 2
+    data = voices()
+    recipe = voice.Recipe(
+        pretrain="emodb", mlp=voice.Settings(epochs=first), fine_tuning=voice.Settings(epochs=then)
+    )
     for part, wanted in (
         (data, [(["emodb"], first, False), (["ravdess"], then, True)]),
         (data[data.corpus == "emodb"], [(["emodb"], first, False)]),

@@ -41,7 +41,7 @@ def cut(larger: FaceNetwork, network: FaceNetwork, pixels: Tensor) -> None:
     squares = _mean_squares(larger, pixels)
     _take(network.stem, larger.stem)
     all_blocks, here = list(_stages(larger)), _stages(network)
-    readers = [cast("BasicBlock", stage[0]).conv1 for stage in all_blocks[1:]] + [larger.widen]
+    readers = [stage[0].conv1 for stage in all_blocks[1:]] + [larger.widen]
     before = torch.arange(network.architecture.widths[0])
     for blocks, there, reader in zip(here, all_blocks, readers, strict=True):
         stay = _strongest(reader, squares, _width(blocks[0]))
@@ -67,7 +67,7 @@ def _stages(network: FaceNetwork) -> Iterator[list[BasicBlock]]:
 
 
 def _width(block: BasicBlock) -> int:
-    return cast("nn.Conv2d", cast("nn.Sequential", block.conv2)[0]).out_channels
+    return cast("nn.Conv2d", block.conv2[0]).out_channels
 
 
 def _mean_squares(network: FaceNetwork, pixels: Tensor) -> dict[nn.Module, Tensor]:
