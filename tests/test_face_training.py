@@ -290,23 +290,6 @@ def test_the_network_of_the_best_epoch_is_kept(
         torch.testing.assert_close(value, states[1][name])
 
 
-def test_the_first_part_may_be_of_smaller_faces(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sides = []
-    embed = FaceNetwork.embed
-
-    def seen(network: FaceNetwork, x: torch.Tensor) -> torch.Tensor:
-        if network.training:
-            sides.append(x.shape[-1])
-        return embed(network, x)
-
-    monkeypatch.setattr(FaceNetwork, "embed", seen)
-    settings = dataclasses.replace(SETTINGS, epochs=4, early_size=32, early_share=0.5)
-    face.train([faces], tmp_path / "run", settings)
-    assert sides == [32] * 4 + [64] * 4
-
-
 def test_training_stops_early_when_valid_gets_no_better(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,9 +40,6 @@ class Settings:
         augmentation: how much faces are jittered, turned, relit, cut out: 1 as ``augment`` says, 0 not
             at all. A network that is right of what it has learnt little more often than of Valid has
             been shown too little, and wants less of it.
-        early_size: side in pixels to which the faces are shrunk in the first part of the epochs, which
-            is nearly twice as fast at three quarters; 0 leaves them as they are.
-        early_share: how much of the epochs that part is.
         distillation: share of the teachers in the loss, 0 to 1: their scores as soft targets.
         synthetic_times: how often a synthetic face is shown each epoch.
         emotion_weight, ferplus_weight, valence_arousal_weight: of the heads' losses: seven classes,
@@ -65,8 +62,6 @@ class Settings:
     smoothing: float = 0.1
     adjustment: float = 0.5
     augmentation: float = 1.0
-    early_size: int = 0
-    early_share: float = 0.7
     distillation: float = 0.0
     synthetic_times: int = 3
     emotion_weight: float = 1.0
@@ -91,8 +86,6 @@ class Settings:
                 ("heads_rate", self.heads_rate > 0),
                 ("dropout", 0 <= self.dropout < 1),
                 ("smoothing", 0 <= self.smoothing < 1),
-                ("early_size", self.early_size == 0 or self.early_size >= 32),
-                ("early_share", 0 <= self.early_share <= 1),
                 ("augmentation", 0 <= self.augmentation <= 1),
                 ("distillation", 0 <= self.distillation <= 1),
                 ("average_decay", 0 <= self.average_decay < 1),
@@ -222,8 +215,6 @@ class Trainer:
         if self._phase.name == "heads":  # a frozen trunk keeps its batch norm, too
             for name, part in self._network.named_children():
                 part.train(name in HEADS or name == "dropout")
-        gone = (epoch - self._phase.first) / (self._phase.last - self._phase.first)
-        small = settings.early_size > 0 and gone < settings.early_share
         total = torch.zeros(())
         started_s = time.perf_counter()
         faces_cpu_s = network_cpu_s = 0.0
@@ -233,10 +224,6 @@ class Trainer:
             batch = self._data.batch(rows).to(team.device)
             pixels = batch.faces[:, None].float() / 255
             pixels = augment(pixels, generator, settings.augmentation)
-            if small:
-                pixels = functional.interpolate(
-                    pixels, size=settings.early_size, mode="bilinear", antialias=True
-                )
             made_s = time.process_time()
             done = (epoch - self._phase.first) * self._steps + step
             # Young averages follow quickly: the first weights, which are random, must not stay in them.
