@@ -372,7 +372,7 @@ def test_a_network_comes_to_say_what_its_teachers_say(faces: Path, tmp_path: Pat
     face.train([faces], tmp_path / "two", dataclasses.replace(SETTINGS, epochs=6, seed=1))
     teachers = (tmp_path / "one", tmp_path / "two")
     taught_only = dataclasses.replace(
-        SETTINGS, epochs=8, distillation=1.0, augmentation=0.0, dropout=0.0
+        SETTINGS, epochs=24, distillation=1.0, augmentation=0.0, dropout=0.0
     )
     learner = face.train([faces], tmp_path / "learner", taught_only, face.Origin(teachers=teachers))
     pixels = torch.from_numpy(striped(np.arange(7)))[:, None].float() / 255
