@@ -34,6 +34,14 @@ def faces(tmp_path: Path) -> Path:
     return face_cache(tmp_path / "striped")
 
 
+def large_cache(folder: Path) -> Path:
+    """Faces of the size that ``resnet18`` takes, to learn from and to choose on."""
+    return write_cache(
+        folder, "face", label=np.arange(84) % 7, split=np.repeat(["train", "valid"], 42),
+        pixels=np.zeros((84, 224, 224), np.uint8),
+    )  # fmt: skip
+
+
 def rows_of(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
@@ -335,10 +343,7 @@ def test_a_start_that_is_no_run_or_of_another_architecture_is_refused(
     with pytest.raises(FileNotFoundError, match="no run of training"):
         face.train([faces], tmp_path / "second", SETTINGS, face.Origin(tmp_path / "nothing"))
     face.train([faces], tmp_path / "first", SETTINGS)
-    large = write_cache(
-        tmp_path / "large", "face", label=np.arange(84) % 7, split=np.repeat(["train", "valid"], 42),
-        pixels=np.zeros((84, 224, 224), np.uint8),
-    )  # fmt: skip
+    large = large_cache(tmp_path / "large")
     with pytest.raises(ValueError, match="give the same --architecture"):
         face.train(
             [large], tmp_path / "second", dataclasses.replace(SETTINGS, architecture="resnet18"),
@@ -368,11 +373,12 @@ def test_the_transfer_fits_the_heads_first_and_then_everything(faces: Path, tmp_
 
 
 def test_a_network_comes_to_say_what_its_teachers_say(faces: Path, tmp_path: Path) -> None:
-    face.train([faces], tmp_path / "one", dataclasses.replace(SETTINGS, epochs=6))
-    face.train([faces], tmp_path / "two", dataclasses.replace(SETTINGS, epochs=6, seed=1))
+    quick = dataclasses.replace(SETTINGS, epochs=6, rate=0.01)
+    face.train([faces], tmp_path / "one", quick)
+    face.train([faces], tmp_path / "two", dataclasses.replace(quick, seed=1))
     teachers = (tmp_path / "one", tmp_path / "two")
     taught_only = dataclasses.replace(
-        SETTINGS, epochs=24, distillation=1.0, augmentation=0.0, dropout=0.0
+        quick, epochs=12, distillation=1.0, augmentation=0.0, dropout=0.0
     )
     learner = face.train([faces], tmp_path / "learner", taught_only, face.Origin(teachers=teachers))
     pixels = torch.from_numpy(striped(np.arange(7)))[:, None].float() / 255
@@ -409,10 +415,7 @@ def test_teachers_and_their_share_go_together(faces: Path, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="--teachers and --distillation"):
         face.train([faces], tmp_path / "run", SETTINGS, face.Origin(teachers=(tmp_path / "first",)))
     large = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=0, heads_epochs=1)
-    pictures = write_cache(
-        tmp_path / "large", "face", label=np.arange(84) % 7, split=np.repeat(["train", "valid"], 42),
-        pixels=np.zeros((84, 224, 224), np.uint8),
-    )  # fmt: skip
+    pictures = large_cache(tmp_path / "large")
     with pytest.raises(ValueError, match="cannot judge the faces of 224 pixels"):
         face.train(
             [pictures], tmp_path / "run", dataclasses.replace(large, distillation=0.5),

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .network import HEADS, Architecture, BasicBlock, FaceNetwork
+from .network import HEADS, Architecture, BasicBlock, FaceNetwork, kept_blocks, watch
 from .pretrained import fix_norms
 
 
@@ -45,8 +45,8 @@ def cut(larger: FaceNetwork, network: FaceNetwork, pixels: Tensor) -> None:
     before = torch.arange(network.architecture.widths[0])
     for blocks, there, reader in zip(here, all_blocks, readers, strict=True):
         stay = _strongest(reader, squares, _width(blocks[0]))
-        chosen = [*there[: len(blocks) - 1], there[-1]] if len(blocks) > 1 else there[:1]
-        for block, other in zip(blocks, chosen, strict=True):
+        chosen = kept_blocks(len(blocks), len(there))
+        for block, other in zip(blocks, (there[number] for number in chosen), strict=True):
             inner = _strongest(other.conv2, squares, _width(block))
             _take(block.conv1, other.conv1, inner, before)
             _take(block.conv2, other.conv2, stay, inner)
@@ -77,14 +77,7 @@ def _mean_squares(network: FaceNetwork, pixels: Tensor) -> dict[nn.Module, Tenso
     def measure(convolution: nn.Module, inputs: tuple[Tensor]) -> None:
         squares[convolution] = inputs[0].square().mean((0, 2, 3))
 
-    hooks = [
-        module.register_forward_pre_hook(measure)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    network.eval()(pixels)
-    for hook in hooks:
-        hook.remove()
+    watch(network, nn.Conv2d, measure, pixels)
     return squares
 
 

@@ -135,15 +135,15 @@ def _train(
 
     torch.manual_seed(settings.seed)
     network = FaceNetwork(settings.architecture, dropout=settings.dropout)
-    some = data.batch(rows[:: -(-len(rows) // NORM_FACES)]).faces
-    if start is not None:
-        begun = load_network(start)
-        if begun.architecture == network.architecture:
-            network.load_state_dict(begun.state_dict())
-        else:
-            cut(begun, network, (some[:, None].float() / 255 - measured.mean) / measured.std)
-    if layers is not None:
-        adopt(network, layers, some, measured.mean, measured.std)
+    some = rows[:: -(-len(rows) // NORM_FACES)]
+    begun = None if start is None else load_network(start)
+    if begun is not None and begun.architecture == network.architecture:
+        network.load_state_dict(begun.state_dict())
+    elif begun is not None:
+        pixels = data.batch(some).faces[:, None].float() / 255
+        cut(begun, network, (pixels - measured.mean) / measured.std)
+    elif layers is not None:
+        adopt(network, layers, data.batch(some).faces, measured.mean, measured.std)
     teachers = tuple(
         Teacher(load_network(run).to(team.device), load_statistics(run)) for run in origin.teachers
     )

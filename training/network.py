@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,6 +120,34 @@ class FaceNetwork(nn.Module):
             "valence_arousal": self.valence_arousal(dropped),
             "ferplus": self.ferplus(dropped),
         }
+
+
+def kept_blocks(here: int, there: int) -> list[int]:
+    """Which blocks of a stage of ``there`` stay in one of ``here``: the first ones, and its last.
+
+    Example:
+        >>> kept_blocks(3, 4), kept_blocks(1, 3)
+        ([0, 1, 3], [0])
+    """
+    return [*range(here - 1), there - 1] if here > 1 else [0]
+
+
+@torch.no_grad()
+def watch(
+    network: FaceNetwork,
+    kind: type[nn.Module],
+    seen: Callable[[nn.Module, tuple[Tensor]], None],
+    pixels: Tensor,
+) -> None:
+    """Judge (N, 1, S, S) faces; ``seen`` gets every module of a kind, and what it is about to take in."""
+    hooks = [
+        module.register_forward_pre_hook(seen)
+        for module in network.modules()
+        if isinstance(module, kind)
+    ]
+    network.eval()(pixels)
+    for hook in hooks:
+        hook.remove()
 
 
 def cost(architecture: str) -> tuple[int, int]:

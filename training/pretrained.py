@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .network import Architecture, BasicBlock, FaceNetwork
+from .network import Architecture, BasicBlock, FaceNetwork, kept_blocks, watch
 
 DLIB_SHA256: Final = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 BLOCKS: Final = (3, 4, 3, 3)  # of dlib's stages; a last block, which halves once more, is not used
@@ -145,7 +145,7 @@ def _pairs(network: FaceNetwork, layers: list[Layer]) -> Iterator[tuple[BasicBlo
     first = 0
     blocks = (cast("BasicBlock", block) for block in network.stages)
     for here, there in zip(network.architecture.blocks, BLOCKS, strict=True):
-        for number in [*range(here - 1), there - 1] if here > 1 else [0]:
+        for number in kept_blocks(here, there):
             block, at = next(blocks), first + 2 * number
             if cast("nn.Conv2d", block.conv2[0]).out_channels == len(layers[at].filters):
                 yield block, layers[at], layers[at + 1]
@@ -181,11 +181,4 @@ def fix_norms(network: FaceNetwork, norms: Norms, pixels: Tensor) -> None:
             norm.weight.copy_(factor * spread)
             norm.bias.copy_(added + factor * norm.running_mean)
 
-    hooks = [
-        module.register_forward_pre_hook(fix)
-        for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d)
-    ]
-    network.eval()(pixels)
-    for hook in hooks:
-        hook.remove()
+    watch(network, nn.BatchNorm2d, fix, pixels)
