@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occam_sdk.backends import BATCH, Network, Runtime, Session, devices, open_session
-from occam_sdk.bundle import FEATURES, NETWORKS, Bundle, load_bundle
+from occam_sdk.bundle import SPEECH, Bundle, load_bundle
 from occam_sdk.errors import BackendError
 
 DETECTOR_INPUT: Final = (1, 3, 192, 320)  # of a frame of 640x360 pixels
@@ -93,7 +93,7 @@ class Variant:
 def of_bundle(folder: Path) -> list[Model]:
     """The networks of a bundle."""
     bundle = load_bundle(folder)
-    return [Model(bundle.name, bundle.network(name), bundle=bundle) for name in NETWORKS]
+    return [Model(bundle.name, bundle.network(name), bundle=bundle) for name in bundle.networks]
 
 
 def untrained(architecture: str) -> Model:
@@ -194,7 +194,9 @@ def _inputs(network: Network, batch: int) -> dict[str, Floats]:
     if network.name == "detector":
         return {"image": np.clip(128 + 60 * _normal(*DETECTOR_INPUT), 0, 255)}
     if network.name == "voice":
-        return {"features": _normal(batch, FEATURES)}
+        return {"features": _normal(batch, *network.shapes["features"][0][1:])}
+    if network.name == SPEECH:
+        return {"samples": 0.1 * _normal(batch, network.shapes["samples"][1][1])}
     return {"image": _normal(batch, *network.shapes["image"][0][1:])}
 
 

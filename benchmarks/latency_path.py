@@ -89,7 +89,10 @@ def _row(
     recognizer: Recognizer, result: ClipResult, asked: str, times: dict[str, float]
 ) -> dict[str, Any]:
     info, median_s = recognizer.info, times["p50_ms"] / 1000
-    sessions = {"detector": info.detector, "expression": info.expression, "voice": info.voice}
+    sessions = {
+        "detector": info.detector, "expression": info.expression, "voice": info.voice,
+        "speech": info.speech,
+    }  # fmt: skip
     return {
         "model": info.model,
         "asked": asked,

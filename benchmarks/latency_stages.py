@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from occam_sdk import Recognizer
 from occam_sdk.audio.classifier import VoiceClassifier
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.audio.features import VoiceFeatures
+from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures
 from occam_sdk.backends import BATCH, Runtime, Session, open_session
-from occam_sdk.bundle import Bundle
+from occam_sdk.bundle import SPEECH, Bundle
 from occam_sdk.errors import BackendError
 from occam_sdk.fusion import fuse
 from occam_sdk.media import probe
@@ -119,15 +119,16 @@ class Stages:
 
     def __init__(self, bundle: Bundle, runtime: Runtime | None = None) -> None:
         self._bundle = bundle
-        sessions = {
-            name: open_session(bundle.network(name), runtime)
-            for name in ("detector", "expression", "voice")
-        }
+        sessions = {name: open_session(bundle.network(name), runtime) for name in bundle.networks}
         self._sessions = sessions
-        self._features: VoiceFeatures | None = None
+        self._features: SpeechFeatures | VoiceFeatures | None = None
         self._why_not = ""
         try:
-            self._features = VoiceFeatures(bundle.voice.feature_set)
+            self._features = (
+                SpeechFeatures(sessions[SPEECH])
+                if SPEECH in sessions
+                else VoiceFeatures(bundle.voice.feature_set)
+            )
         except BackendError as error:
             self._why_not = f"the voice is not measured: {error}"
 

@@ -29,9 +29,12 @@ from numpy.typing import NDArray
 
 from occam_sdk.bundle import (
     DEFAULT_BUNDLE,
+    FEATURE_SETS,
     FORMAT_VERSION,
     MANIFEST,
     NETWORKS,
+    SPEECH,
+    SPEECH_FEATURES,
     load_bundle,
 )
 from occam_sdk.errors import BundleError
@@ -44,8 +47,8 @@ from training.compose import load as load_composition
 from training.faces import LabelledFaces
 from training.judge import load_network, load_statistics, predict
 from training.metrics import accuracy, recalls
-from training.observe import FEATURE_SET
 from training.voice import (
+    AnyVoice,
     Recipe,
     Voices,
     cross_corpus,
@@ -62,6 +65,8 @@ from .samples import write_samples
 
 ABOUT: Final = Path(__file__).parent / "about.json"
 SHIPPED: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
+THEIRS: Final = ("detector.onnx", "LICENSE-CenterFace")
+HEARS: Final = (f"{SPEECH}.onnx", "LICENSE-Resemblyzer")
 MADE_OF_NETWORKS: Final = (
     *(f"{name}.int8.onnx" for name in NETWORKS), "calibration.csv", SAMPLES,
 )  # fmt: skip
@@ -144,7 +149,8 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
     print(f"fusion fitted on Valid faces and voices never heard: {fusion}")
 
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("detector.onnx", "LICENSE-CenterFace"):
+    feature_set = _feature_set(voice)
+    for name in (*THEIRS, *(HEARS if feature_set == SPEECH_FEATURES else ())):
         if not (out / name).is_file():
             shutil.copy(DEFAULT_BUNDLE / name, out / name)
     for name in MADE_OF_NETWORKS:  # they belong to networks that are no longer there
@@ -169,7 +175,7 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         },
         "voice": {
             "architecture": voice.architecture,
-            "feature_set": FEATURE_SET,
+            "feature_set": feature_set,
             "temperature": round(voice_temperature, 4),
         },
         "fusion": asdict(fusion),
@@ -214,7 +220,9 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
         name: form for name, form in manifest.get("int8", {}).items() if name != "voice"
     }
     int8 = [f"{name}.int8.onnx" for name in manifest["int8"]]
-    taken = ("expression.onnx", "detector.onnx", "LICENSE-CenterFace", "calibration.csv", *int8)
+    feature_set = _feature_set(composed.voice)
+    hears = HEARS if feature_set == SPEECH_FEATURES else ()
+    taken = ("expression.onnx", *THEIRS, "calibration.csv", *int8, *hears)
     for name in taken:
         if (base / name).is_file():
             shutil.copy(base / name, out / name)
@@ -222,6 +230,7 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
     np.savez(out / "heads.npz", **heads)
     manifest["voice"] |= {
         "architecture": composed.voice.architecture,
+        "feature_set": feature_set,
         "temperature": round(composed.voice_temperature, 4),
     }
     face_weight = round(composed.face_weight, 4)
@@ -249,6 +258,11 @@ def _said(about: Path) -> dict[str, Any]:
             f"{about}: expected JSON with name, trained_on and licences, in the form of {ABOUT.name} "
             f"({error!r})"
         ) from error
+
+
+def _feature_set(voice: AnyVoice) -> str:
+    """What a voice network has learnt from, which the number of its features tells."""
+    return next(name for name, count in FEATURE_SETS.items() if count == voice.features)
 
 
 def _never_heard(

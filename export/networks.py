@@ -13,7 +13,6 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from occam_sdk.audio.features import FEATURE_COUNT
 from training.network import FaceNetwork
 from training.voice import AnyVoice
 
@@ -29,11 +28,11 @@ def expression_onnx(network: FaceNetwork) -> bytes:
 
 
 def voice_onnx(network: AnyVoice) -> bytes:
-    """``features`` (N, 1582), as openSMILE gives them, to ``emotion`` (N, 7) logits.
+    """``features`` (N, F) to ``emotion`` (N, 7) logits.
 
     A forest becomes gathers and comparisons: not every runtime knows ONNX's operator for trees.
     """
-    return _export(network, torch.zeros(2, FEATURE_COUNT), "features", ("emotion",))
+    return _export(network, torch.zeros(2, network.features), "features", ("emotion",))
 
 
 def as_torch(model: onnx.ModelProto, architecture: str) -> FaceNetwork:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.audio.features import VoiceFeatures
+from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures, has_speech, levelled
 from occam_sdk.backends import Runtime, open_session
-from occam_sdk.bundle import NETWORKS, Bundle, load_bundle
+from occam_sdk.bundle import SPEECH, Bundle, load_bundle
 from occam_sdk.demo import demo_clip
 from occam_sdk.types import Waveform
-from occam_sdk.verify import SAMPLES, demo_frames, outputs
+from occam_sdk.verify import SAMPLES, demo_frames, main_output, outputs
 from occam_sdk.video.align import align_face
 from occam_sdk.video.expression import to_grey
 from occam_sdk.video.faces import CenterFace
@@ -38,12 +38,14 @@ def write_samples(folder: Path) -> None:
     """
     bundle = load_bundle(folder)
     samples: dict[str, NDArray[Any]] = {"faces": _faces(bundle), "features": _features(bundle)}
-    for name in NETWORKS:
+    if SPEECH in bundle.networks:
+        samples["sounds"] = np.stack([_levelled(sound) for sound in _sounds()])
+    for name in bundle.networks:
         for precision in ("fp32", *(["int8"] if name in bundle.int8 else [])):
             runtime = Runtime(backend="onnxruntime", device="cpu", precision=precision)
             session = open_session(bundle.network(name), runtime)
             said = outputs(name, session, samples, bundle)
-            main = "landmarks" if name == "detector" else "emotion"
+            main = main_output(name)
             samples[f"{name}.{precision}.{main}"] = said[main]
     np.savez_compressed(folder / SAMPLES, **samples)  # type: ignore[arg-type]
 
@@ -72,16 +74,37 @@ def _faces(bundle: Bundle) -> NDArray[np.uint8]:
 
 
 def _features(bundle: Bundle) -> NDArray[np.float32]:
-    """(M, 1582) float32."""
-    extractor = VoiceFeatures(bundle.voice.feature_set)
+    """(M, F) float32."""
+    extractor: SpeechFeatures | VoiceFeatures
+    if SPEECH in bundle.networks:
+        runtime = Runtime(backend="openvino", device="cpu", precision="fp32")
+        extractor = SpeechFeatures(open_session(bundle.network(SPEECH), runtime))
+    else:
+        extractor = VoiceFeatures(bundle.voice.feature_set)
+    heard = [extractor.extract(sound) for sound in _sounds()]
+    return np.stack([features for features in heard if features is not None])
+
+
+def _sounds() -> list[Waveform]:
+    """The demo clip's voice, with more and more noise.
+
+    Raises:
+        ValueError: none of it passes for speech.
+    """
     rng = np.random.default_rng(0)
     found = []
     for piece in AudioFile(demo_clip()):
         for noise in NOISES:
             noisy = piece.samples + noise * rng.standard_normal(len(piece.samples))
-            heard = extractor.extract(Waveform(np.clip(noisy, -1, 1).astype(np.float32)))
-            if heard is not None:
-                found.append(heard)
+            sound = Waveform(np.clip(noisy, -1, 1).astype(np.float32))
+            if has_speech(sound):
+                found.append(sound)
     if not found:
         raise ValueError("no voice is heard in the demo clip")
-    return np.stack(found)
+    return found
+
+
+def _levelled(sound: Waveform) -> NDArray[np.float32]:
+    samples = levelled(sound)
+    assert samples is not None  # it is speech
+    return samples

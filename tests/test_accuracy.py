@@ -50,14 +50,14 @@ from occam_sdk import Recognizer  # noqa: E402
 from occam_sdk.bundle import FusionModel, load_bundle  # noqa: E402
 from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402
 from occam_sdk.verify import demo_frames  # noqa: E402
-from training.voice import WIDE, Recipe, Voices, logits_of  # noqa: E402
+from training.voice import FOR_STATES, Recipe, Voices, logits_of  # noqa: E402
 
 from .caches import write_cache  # noqa: E402
 
 BUNDLE = load_bundle()
 BLANK = np.full((120, 160, 3), 90, np.uint8)
 HAPPY = LABELS.index("Happy")
-QUICK = Recipe(mlp=replace(WIDE, epochs=2))
+QUICK = Recipe(mlp=replace(FOR_STATES, epochs=2))
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +348,7 @@ def test_nobody_is_judged_by_a_network_that_has_heard_them(
 
 def test_another_voice_than_the_bundles_is_refused() -> None:
     voices = two_corpora()
-    assert like_shipped(QUICK, None)(voices).architecture == "mlp-1582-512-7"
+    assert like_shipped(QUICK, None)(voices).architecture == "mlp-1582-64-7"
     with pytest.raises(ValueError, match="--voice-run"):
         like_shipped(QUICK, "mlp-1582-8-7")(voices)
 

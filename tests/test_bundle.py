@@ -95,6 +95,27 @@ def test_a_network_comes_in_every_form_that_the_bundle_has(folder: Path) -> None
     assert network.shapes["image"] == ((1, 1, 48, 48), (16, 1, 48, 48), (16, 1, 48, 48))
 
 
+def test_a_bundle_may_have_a_network_to_hear_with(folder: Path) -> None:
+    assert load_bundle(folder).networks == ("detector", "expression", "voice")
+    set_field(folder, "voice.feature_set", "GE2E")
+    assert "lacks 'speech.onnx'" in _refused(folder, MANIFEST)
+    put_file(folder, "speech.onnx", b"the network to hear with")
+    bundle = load_bundle(folder)
+    assert bundle.networks == ("detector", "expression", "voice", "speech")
+    assert bundle.voice.feature_count == 256
+    network = bundle.network("speech")
+    assert (network.float32, network.int8) == (b"the network to hear with", None)
+    assert network.shapes == {"samples": ((1, 16_000), (1, 96_000), (1, 120_000))}
+    assert bundle.network("voice").shapes == {"features": ((1, 256), (1, 256), (16, 256))}
+
+
+def test_an_unknown_feature_set_is_refused(folder: Path) -> None:
+    set_field(folder, "voice.feature_set", "eGeMAPS")
+    message = _refused(folder, MANIFEST)
+    assert "eGeMAPS" in message
+    assert "has GE2E, IS10_paraling_compat" in message
+
+
 @pytest.mark.parametrize("int8", [None, {}])
 def test_a_bundle_may_be_float32_alone(folder: Path, int8: dict[str, Any] | None) -> None:
     if int8 is not None:

@@ -23,8 +23,6 @@ MODULES = ["occam_sdk"] + [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name: str) -> None:
-    if name == "occam_sdk":
-        pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     try:
         module = importlib.import_module(name)
     except BackendError as error:

@@ -44,6 +44,7 @@ from .caches import face_cache, write_cache  # noqa: E402
 from .networks import model_of  # noqa: E402
 from .residual import convolution, node, pictures, residual  # noqa: E402
 
+FEATURES = load_bundle().voice.feature_count
 Floats = NDArray[np.float32]
 
 
@@ -359,7 +360,7 @@ def test_faces_without_a_part_to_calibrate_on_are_refused(tmp_path: Path) -> Non
 
 def voices(folder: Path) -> Path:
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(42, 1582)).astype(np.float32)
+    features = rng.normal(size=(42, FEATURES)).astype(np.float32)
     return write_cache(folder, "voice", label=np.arange(42) % 7, features=features)
 
 
@@ -373,7 +374,7 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
 
 
 def test_voices_are_judged_by_others_than_those_of_the_calibration(heard: Candidate) -> None:
-    assert [feed["features"].shape for feed in heard.feeds] == [(20, 1582)]
+    assert [feed["features"].shape for feed in heard.feeds] == [(20, FEATURES)]
     itself = heard.judge(session_of("voice", heard.model, int8=False))
     assert (itself.count, itself.labels, itself.max_delta) == (22, 1, 0)
     assert heard.passes(itself)

@@ -155,7 +155,6 @@ def test_twins_and_contradictions_are_found_by_pixels(tmp_path: Path, portrait: 
 
 
 def test_clips_give_the_main_face_of_every_frame_and_the_voice(tmp_path: Path) -> None:
-    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     silent = tmp_path / "nothing.mp4"
     silent.write_bytes(b"no clip")
     samples = [Sample(demo_clip(), "train", subject="x", label=3), Sample(silent, "valid", label=1)]
@@ -164,14 +163,25 @@ def test_clips_give_the_main_face_of_every_frame_and_the_voice(tmp_path: Path) -
     assert cache.samples.faces.tolist() == [75]
     assert cache.samples.voices.tolist() == [1]
     assert cache.faces.shape == (75, SIZE, SIZE)
-    assert cache.voices.shape == (1, 1582)
+    assert cache.voices.shape == (1, 256)
     assert np.isfinite(cache.voices).all()
     assert (np.diff(cache.times_s) > 0).all()
     assert cache.report["left_out"] != {}
 
 
-def test_an_utterance_without_speech_is_left_out_and_named(tmp_path: Path) -> None:
+def test_voices_become_what_was_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    samples = [Sample(demo_clip(), "train", label=3)]
+    paper = Settings(feature_set="IS10_paraling_compat")
+    prepare(corpus(*samples, media="voice"), tmp_path / "out", paper, 1)
+    assert load_cache(tmp_path / "out").voices.shape == (1, 1582)
+    with pytest.raises(ValueError, match="other samples or settings"):
+        prepare(corpus(*samples, media="voice"), tmp_path / "out", Settings(), 1)
+    with pytest.raises(ValueError, match="GE2E, IS10_paraling_compat, got 'eGeMAPS'"):
+        Settings(feature_set="eGeMAPS")
+
+
+def test_an_utterance_without_speech_is_left_out_and_named(tmp_path: Path) -> None:
     import wave
 
     for name, seconds in (("silence", 3), ("short", 0.3)):

@@ -30,12 +30,12 @@ from occam_sdk import (
     demo_clip,
 )
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.bundle import DEFAULT_BUNDLE, NETWORKS, load_bundle
+from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle
 from occam_sdk.machine import has_vnni
 from occam_sdk.video.decode import VideoFile
 
 from . import clips
-from .bundles import drop_field
+from .bundles import drop_field, put_file, set_field
 from .shared import CLIPS, needs_clips
 
 SIZE = 160
@@ -135,7 +135,6 @@ def test_the_same_clip_gets_the_same_answer(recognizer: Recognizer, demo: ClipRe
 
 
 def test_voice_and_face_are_weighed_as_the_bundle_says(demo: ClipResult) -> None:
-    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     fusion = load_bundle().fusion
     assert demo.status == "ok"
     assert (demo.weights.face, demo.weights.voice) == (fusion.face, fusion.voice)
@@ -156,8 +155,46 @@ def test_frames_with_a_waveform_get_the_answer_of_their_file(
     assert result.status == demo.status
 
 
+@pytest.fixture
+def hears_with_opensmile(tmp_path: Path) -> Path:
+    """The default bundle, but with a voice network for the paper's 1582 features."""
+    folder = tmp_path / "paper"
+    shutil.copytree(DEFAULT_BUNDLE, folder)
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1e-3, (1582, len(LABELS))).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["features", "weight"], ["emotion"])],
+        "voice",
+        [onnx.helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 1582])],
+        [onnx.helper.make_tensor_value_info("emotion", onnx.TensorProto.FLOAT, ["n", len(LABELS)])],
+        [onnx.numpy_helper.from_array(weight, "weight")],
+    )
+    opset = onnx.helper.make_opsetid("", 18)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    put_file(folder, "voice.onnx", model.SerializeToString())
+    set_field(folder, "voice.feature_set", "IS10_paraling_compat")
+    set_field(folder, "int8", {})
+    return folder
+
+
+def test_a_bundle_may_hear_with_opensmile(
+    hears_with_opensmile: Path, frames: list[Frame], sound: Waveform
+) -> None:
+    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
+    with Recognizer(hears_with_opensmile) as made:
+        made.warmup()
+        assert made.info.speech is None
+        assert made.info.voice_features.startswith("IS10_paraling_compat, by opensmile ")
+        result = made.predict(frames[:20], sound)
+    assert result.status == "ok"
+
+
 def test_without_opensmile_the_face_answers_and_the_note_has_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, frames: list[Frame], sound: Waveform
+    hears_with_opensmile: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    frames: list[Frame],
+    sound: Waveform,
 ) -> None:
     import importlib.util
 
@@ -167,10 +204,13 @@ def test_without_opensmile_the_face_answers_and_the_note_has_the_remedy(
         "find_spec",
         lambda name, *rest: None if name == "opensmile" else found(name, *rest),
     )
-    with Recognizer() as made:
+    with Recognizer(hears_with_opensmile) as made:
         result = made.predict(frames[:20], sound)
     assert result.status == "no_voice"
     assert any("pip install 'opensmile>=2.6'" in note for note in result.notes)
+    with Recognizer() as made:
+        result = made.predict(frames[:20], sound)
+    assert result.status == "ok", "the default bundle hears without it"
 
 
 # What is missing is said, never guessed
@@ -187,7 +227,6 @@ def test_without_a_sound_track_the_face_has_all_the_weight(
 
 
 def test_silence_is_no_voice(recognizer: Recognizer, portrait: Image, tmp_path: Path) -> None:
-    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     silence = np.zeros(44_100 * 2, np.float32)
     clip = clips.write_clip(tmp_path / "silent.mp4", images=[portrait] * 50, sound=silence)
     result = recognizer.predict(clip)
@@ -217,7 +256,6 @@ def test_a_clip_without_face_and_voice_has_no_label(recognizer: Recognizer, tmp_
 
 
 def test_a_sound_file_is_judged_by_its_voice(recognizer: Recognizer, tmp_path: Path) -> None:
-    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     path = clips.write_clip(
         tmp_path / "voice.wav", sound=clips.speech_like(3), sound_hz=16_000, sound_codec="pcm_s16le"
     )
@@ -400,7 +438,10 @@ def test_info_is_read_back_from_the_runtime(recognizer: Recognizer) -> None:
     info = recognizer.info
     assert info.model == load_bundle().name
     assert info.detector is not None
-    for name, session in zip(NETWORKS, (info.detector, info.expression, info.voice), strict=True):
+    assert info.voice_features == "GE2E, by the bundle's own network"
+    sessions = (info.detector, info.expression, info.voice, info.speech)
+    for name, session in zip(load_bundle().networks, sessions, strict=True):
+        assert session is not None
         assert session.backend.startswith("openvino ")
         assert session.device == "CPU"
         form = load_bundle().int8.get(name)
@@ -479,7 +520,7 @@ def test_another_precision_than_asked_for_is_one_warning_for_each_network() -> N
     with pytest.warns(BackendWarning, match="fp16 was asked for, onnxruntime") as warned:
         made = Recognizer(backend="onnxruntime", device="cpu", precision="fp16")
     assert len(warned) == 1
-    assert [note.partition(":")[0] for note in made.info.notes] == list(NETWORKS)
+    assert [note.partition(":")[0] for note in made.info.notes] == list(load_bundle().networks)
     made.close()
     with pytest.raises(BackendError, match="detector: fp16 was asked for"):
         Recognizer(backend="onnxruntime", device="cpu", precision="fp16", strict=True)
@@ -631,13 +672,11 @@ def test_an_acted_style_is_recognised(recognizer: Recognizer, name: str, label: 
 
 @needs_clips
 def test_a_track_of_near_silence_is_no_voice(recognizer: Recognizer) -> None:
-    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     assert recognizer.predict(CLIPS / "pyfeat_single_face.mp4").status == "no_voice"
 
 
 @needs_clips
 def test_face_and_speech_are_both_heard_and_seen(recognizer: Recognizer) -> None:
-    pytest.importorskip("opensmile", reason="the extra 'audio' is not installed")
     result = recognizer.predict(CLIPS / "grid_bbaf2n.mpg")
     assert result.status == "ok"
     assert result.voice is not None

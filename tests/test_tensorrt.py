@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from occam_sdk.backends import Network, Order, Runtime, Shapes, open_session
 from occam_sdk.backends.cache import EngineCache, EngineKey
 from occam_sdk.backends.inspector import layers_of
-from occam_sdk.bundle import NETWORKS, load_bundle
+from occam_sdk.bundle import load_bundle
 from occam_sdk.errors import BackendError
 
 from .tensorrts import CudaError, FakeCuda, fake_tensorrt, model
@@ -614,7 +614,7 @@ def noise(network: Network, seed: int = 0) -> dict[str, NDArray[np.float32]]:
 
 
 @gpu
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", load_bundle().networks)
 def test_float32_agrees_with_the_default_runtime(name: str) -> None:
     network = load_bundle().network(name)
     session = open_session(network, Runtime(backend="tensorrt", precision="fp32", strict=True))
@@ -628,7 +628,7 @@ def test_float32_agrees_with_the_default_runtime(name: str) -> None:
 
 
 @gpu
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", load_bundle().networks)
 def test_int8_comes_near_and_is_int8(name: str) -> None:
     network = load_bundle().network(name)
     if network.int8 is None:

@@ -15,12 +15,13 @@ from onnx import numpy_helper  # noqa: E402
 
 from occam_sdk import verify as module  # noqa: E402
 from occam_sdk.backends import Runtime, installed  # noqa: E402
-from occam_sdk.bundle import DEFAULT_BUNDLE, NETWORKS, load_bundle  # noqa: E402
+from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
 from occam_sdk.errors import BackendError, BundleError  # noqa: E402
 from occam_sdk.verify import SAMPLES, TOLERANCE, Check, every_runtime, load_samples, verify  # noqa: E402
 
 from .bundles import drop_field, drop_file, npz, put_file  # noqa: E402
 
+NETWORKS = load_bundle().networks
 OPENVINO = Runtime("openvino", "cpu", "fp32")
 OPENVINO_INT8 = Runtime("openvino", "cpu", "int8")
 
@@ -211,7 +212,9 @@ def test_a_runtime_that_is_installed_and_does_not_load_is_left_to_the_doctor(
 
 def test_auto_stands_for_both_forms() -> None:
     found = verify(load_bundle(), [Runtime("openvino", "cpu")])
-    assert [check.precision for check in found] == ["fp32"] * 3 + ["int8"] * len(load_bundle().int8)
+    assert [check.precision for check in found] == ["fp32"] * len(NETWORKS) + ["int8"] * len(
+        load_bundle().int8
+    )
 
 
 def test_another_device_or_format_that_runs_instead_is_right_with_a_note() -> None:

@@ -120,19 +120,19 @@ def test_fine_tuning_leaves_the_network_it_starts_from_as_it_was() -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_the_recipe_that_ships_is_wide_and_fine_tunes_what_it_pretrained() -> None:
-    """The paper's tables keep its perceptron."""
-    assert voice.Settings().hidden == 64
+def test_the_recipe_that_ships_fine_tunes_what_it_pretrained() -> None:
     recipe = voice.Recipe(pretrain="ravdess")
     quick = dataclasses.replace(
         recipe,
         mlp=dataclasses.replace(recipe.mlp, epochs=1),
         fine_tuning=dataclasses.replace(recipe.fine_tuning, epochs=1),
     )
-    assert quick(voices()).architecture == "mlp-1582-512-7"
+    assert quick(voices()).architecture == "mlp-1582-64-7"
 
 
-@pytest.mark.parametrize("settings", [voice.Settings(epochs=3), voice.WIDE], ids=["paper", "wide"])
+@pytest.mark.parametrize(
+    "settings", [voice.Settings(epochs=3), voice.FOR_STATES], ids=["paper", "states"]
+)
 def test_the_number_of_threads_does_not_matter(settings: voice.Settings) -> None:
     data, before = voices(), torch.get_num_threads()
     networks = []

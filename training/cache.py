@@ -1,6 +1,6 @@
 """A prepared corpus: a folder that ``training.prepare`` makes and every later stage reads.
 
-``faces.npy`` holds the aligned faces of all samples one after another, ``voices.npy`` the openSMILE
+``faces.npy`` holds the aligned faces of all samples one after another, ``voices.npy`` the voices'
 features of all their pieces of sound, ``samples.npz`` a column for everything else, and ``report.json``
 what was made of what. Nothing in it is a pickle.
 """
@@ -73,7 +73,7 @@ class Cache:
         samples: N samples.
         faces: (F, S, S) uint8 grey, mapped from the file, not read; F is the sum of samples.faces.
         times_s: (F,) float64, when each face was seen; zeros for pictures.
-        voices: (V, 1582) float32; V is the sum of samples.voices.
+        voices: (V, F) float32; V is the sum of samples.voices.
         report: size of the faces, what was left out and why, the data's hash.
     """
 

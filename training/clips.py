@@ -53,7 +53,7 @@ class Clips:
         valence_arousal: (N, n, 2) float32 in [-1, 1].
         chosen: (N, n) bool, where there is a frame; a clip without a face has none.
         frame_scores: (N, 7) float32, the mean of all frames' scores; NaN without a face.
-        voices: (V, 1582) float32, pieces of sound; ``samples.voices`` says how many are whose.
+        voices: (V, F) float32, pieces of sound; ``samples.voices`` says how many are whose.
         inputs: hashes of what they are made of.
     """
 

@@ -35,7 +35,7 @@ class Settings:
 
 
 class ForestNetwork(nn.Module):
-    """Raw features (N, 1582) to the logarithm of the trees' mean class shares (N, 7).
+    """Raw features (N, F) to the logarithm of the trees' mean class shares (N, 7).
 
     All trees go down one step at a time, together; a leaf leads to itself until the deepest is reached.
 
@@ -58,8 +58,11 @@ class ForestNetwork(nn.Module):
         right: Tensor,
         value: Tensor,
         roots: Tensor,
+        width: Tensor,
     ) -> None:
         super().__init__()
+        self.features = int(width)
+        self.width: Tensor
         self.feature: Tensor
         self.threshold: Tensor
         self.left: Tensor
@@ -72,6 +75,7 @@ class ForestNetwork(nn.Module):
         self.register_buffer("right", right)
         self.register_buffer("value", value)
         self.register_buffer("roots", roots)
+        self.register_buffer("width", width)
         self.depth = 0
         level = roots
         while len(level := level[left[level] != level]):
@@ -79,7 +83,7 @@ class ForestNetwork(nn.Module):
             level = torch.cat([left[level], right[level]])
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, 1582) to (N, 7)."""
+        """(N, F) to (N, 7)."""
         node = self.roots.long().expand(features.shape[0], -1)
         for _ in range(self.depth):
             asked = features.gather(1, self.feature[node].long())
@@ -92,7 +96,7 @@ class ForestNetwork(nn.Module):
 def train(
     features: NDArray[np.float32], label: NDArray[np.int64], settings: Settings
 ) -> ForestNetwork:
-    """Grow a forest on features (N, 1582) with labels (N,), and make a network of it."""
+    """Grow a forest on features (N, F) with labels (N,), and make a network of it."""
     try:
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as error:
@@ -122,6 +126,7 @@ def network_of(forest: Any) -> ForestNetwork:
         right=torch.from_numpy(np.where(leaf, node, right + shift).astype(np.int32)),
         value=torch.from_numpy(value),
         roots=torch.from_numpy(roots.astype(np.int32)),
+        width=torch.tensor(forest.n_features_in_),
     ).eval()
 
 

@@ -1,4 +1,4 @@
-"""One sample, seen and heard by the product's own code: aligned faces, openSMILE features."""
+"""One sample, seen and heard by the product's own code: aligned faces, features of voices."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.audio.features import FEATURE_COUNT, VoiceFeatures
-from occam_sdk.backends import open_session
-from occam_sdk.bundle import load_bundle
+from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures
+from occam_sdk.backends import Runtime, open_session
+from occam_sdk.bundle import FEATURE_SETS, SPEECH, SPEECH_FEATURES, load_bundle
 from occam_sdk.errors import MediaError
 from occam_sdk.types import Face
 from occam_sdk.video.align import align_face
@@ -25,7 +25,6 @@ from occam_sdk.video.watched import main_track
 
 from .samples import Media, Sample
 
-FEATURE_SET: Final = "IS10_paraling_compat"
 TEMPLATE: Final = (
     (0.313, 0.402), (0.687, 0.402), (0.500, 0.604), (0.357, 0.756), (0.643, 0.756),
 )  # fmt: skip
@@ -35,17 +34,23 @@ made symmetric, so that aligned FER+ faces lose as little as possible at their b
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a face looks like in the cache.
+    """Everything that decides what a face or a voice is in the cache.
 
     Attributes:
         size: side of an aligned face in pixels: the input size of the network that will see it.
         template: where the five landmarks lie in it, in fractions of the side.
+        feature_set: what a voice becomes, a key of ``FEATURE_SETS``; see ``occam_sdk.bundle``.
     """
 
     size: int = 64
     template: tuple[tuple[float, float], ...] = TEMPLATE
+    feature_set: str = SPEECH_FEATURES
 
     def __post_init__(self) -> None:
+        if self.feature_set not in FEATURE_SETS:
+            raise ValueError(
+                f"feature_set: expected one of {', '.join(FEATURE_SETS)}, got {self.feature_set!r}"
+            )
         if not 16 <= self.size <= 1024:
             raise ValueError(f"size: expected 16 to 1024 pixels, got {self.size}")
 
@@ -66,7 +71,7 @@ class Seen:
         return Seen(
             np.zeros((0, settings.size, settings.size), np.uint8),
             np.zeros(0),
-            np.zeros((0, FEATURE_COUNT), np.float32),
+            np.zeros((0, FEATURE_SETS[settings.feature_set]), np.float32),
             False,
             "",
         )
@@ -82,7 +87,7 @@ class Observer:
         if media != "voice":
             self._detector = CenterFace(open_session(load_bundle().network("detector")))
         if media != "face":
-            self._extractor = VoiceFeatures(FEATURE_SET)
+            self._extractor = _extractor(settings.feature_set)
 
     def observe(self, sample: Sample) -> Seen | str:
         """What the sample shows, or why it cannot be used."""
@@ -117,7 +122,7 @@ class Observer:
         return Seen(nothing.faces, nothing.times_s, voices, False, digest)
 
     def _voices(self, sample: Sample) -> tuple[NDArray[np.float32], str]:
-        """(L, 1582): the pieces that the product would cut the sound into, and are speech."""
+        """(L, F): the pieces that the product would cut the sound into, and are speech."""
         digest, found = hashlib.sha256(), []
         for piece in AudioFile(sample.path):
             digest.update(piece.samples.tobytes())
@@ -158,6 +163,13 @@ class Observer:
             True,
             digest.hexdigest(),
         )
+
+
+def _extractor(feature_set: str) -> SpeechFeatures | VoiceFeatures:
+    if feature_set == SPEECH_FEATURES:
+        runtime = Runtime(backend="openvino", device="cpu", precision="fp32", threads=1)
+        return SpeechFeatures(open_session(load_bundle().network(SPEECH), runtime))
+    return VoiceFeatures(feature_set)
 
 
 def plain_crop(

@@ -28,6 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from occam_sdk.bundle import FEATURE_SETS
 from occam_sdk.labels import FERPLUS_LABELS
 
 from .cache import REPORT, load_cache, locked, sha256_of, write_whole
@@ -54,7 +55,7 @@ def prepare(corpus: Corpus, out: Path, settings: Settings, workers: int | None =
     Args:
         corpus: from a reader.
         out: gets the cache; see ``training.cache``.
-        settings: size and template of the faces.
+        settings: size and template of the faces, features of the voices.
         workers: processes; by default one for each core.
 
     Raises:
@@ -87,12 +88,15 @@ def _plan(corpus: Corpus, settings: Settings) -> dict[str, Any]:
     for sample, name in zip(corpus.samples, names, strict=True):
         size = sample.path.stat().st_size if sample.path.is_file() else -1
         listing.update(f"{replace(sample, path=Path(name))} {size}\n".encode())
+    decides = asdict(settings)
+    if corpus.media == "face":
+        del decides["feature_set"]  # nothing is heard
     return {
         "corpus": corpus.name,
         "media": corpus.media,
         "samples": len(corpus.samples),
         "listing_sha256": listing.hexdigest(),
-        **asdict(settings),
+        **decides,
     }
 
 
@@ -311,6 +315,11 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="gets a folder NAME of each")
     parser.add_argument("--size", type=int, default=Settings.size, help="side of the faces, pixels")
+    parser.add_argument(
+        "--voice-features", choices=tuple(FEATURE_SETS), default=Settings.feature_set,
+        help="what a voice becomes: what the bundle that ships hears, or the paper's, which need the "
+        "extra audio; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, help="processes; by default one for each core")
     args = parser.parse_args()
     named = named_places(parser, args.corpora)
@@ -320,7 +329,8 @@ def main() -> None:
                 root = unpacked(root, args.out / "unpacked")
             corpus = READERS[name](root)
             print(summary(corpus))
-            prepare(corpus, args.out / name, Settings(size=args.size), args.workers)
+            settings = Settings(size=args.size, feature_set=args.voice_features)
+            prepare(corpus, args.out / name, settings, args.workers)
     except (BrokenProcessPool, OSError, ValueError, zipfile.BadZipFile) as error:
         parser.error(str(error))
 

@@ -233,6 +233,7 @@ def _info(bundle: Path | None, runtime: Runtime) -> dict[str, str]:
         f"{name}_network": "none" if session is None else _ran(session)
         for name, session in (
             ("detector", found.detector), ("expression", found.expression), ("voice", found.voice),
+            ("speech", found.speech),
         )
     }  # fmt: skip
     return {

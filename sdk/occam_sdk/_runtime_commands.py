@@ -79,11 +79,11 @@ def prefetch(bundle: BundleOption = None) -> None:
 
 def _compile(bundle: Path | None, runtime: Runtime) -> None:
     from .backends import open_session
-    from .bundle import DEFAULT_BUNDLE, NETWORKS, load_bundle
+    from .bundle import DEFAULT_BUNDLE, load_bundle
 
     loaded = load_bundle(bundle or DEFAULT_BUNDLE)
     _line(f"{loaded.path}: {loaded.name}, every file is as the manifest says")
-    for name in NETWORKS:
+    for name in loaded.networks:
         info = open_session(loaded.network(name), runtime, build=True).info
         what = f"{name}: {info.backend}, {info.device}, {info.precision}"
         _line(f"{what}: {info.engine or 'this runtime keeps no engine; it compiles when it opens'}")

@@ -30,8 +30,13 @@ MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_CHUNKS: Final = 1024
 MAX_MEMBERS: Final = 1024
 EMBEDDING: Final = 512
-FEATURES: Final = 1582
 NETWORKS: Final = ("detector", "expression", "voice")
+SPEECH: Final = "speech"  # the network that some bundles hear with
+SPEECH_FEATURES: Final = "GE2E"
+FEATURE_SETS: Final[Mapping[str, int]] = {SPEECH_FEATURES: 256, "IS10_paraling_compat": 1582}
+"""What a piece of sound becomes, and how many features that is: the states of a speaker encoder in the
+bundle, or openSMILE's functionals, which are the paper's [2.2]."""
+SPEECH_SAMPLES: Final = (16_000, 96_000, 120_000)  # shortest, usual and longest piece of sound
 DETECTOR_SIDES: Final = (32, 320, 640)  # smallest, usual and largest side of what is searched
 _FILE_NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_NUMBER: Final = float(np.finfo(np.float32).max)
@@ -97,10 +102,15 @@ class FaceModel:
 
 @dataclass(frozen=True)
 class VoiceModel:
-    """How a voice is to be scored: openSMILE's configuration and the temperature of the logits."""
+    """How a voice is to be scored: a key of ``FEATURE_SETS`` and the temperature of the logits."""
 
     feature_set: str
     temperature: float
+
+    @property
+    def feature_count(self) -> int:
+        """Of the features that the voice network takes."""
+        return FEATURE_SETS[self.feature_set]
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,12 @@ class Bundle:
     licences: Mapping[str, Licence]
     files: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of its networks: ``NETWORKS``, and ``SPEECH`` if it hears with that."""
+        hears = self.voice.feature_set == SPEECH_FEATURES
+        return (*NETWORKS, SPEECH) if hears else NETWORKS
+
     def has(self, name: str) -> bool:
         """Whether the manifest names this file."""
         return name in self.files
@@ -171,7 +187,7 @@ class Bundle:
         return _read_checked(self.path, name, self.files[name])
 
     def network(self, name: str) -> Network:
-        """The "detector", "expression" or "voice" network, in every precision that there is.
+        """One of ``networks``, in every precision that there is.
 
         Raises:
             BundleError: a file has changed since the bundle was loaded.
@@ -193,7 +209,11 @@ class Bundle:
         if name == "expression":
             side = self.face.input_size
             return {"image": ((1, 1, side, side), (BATCH, 1, side, side), (BATCH, 1, side, side))}
-        return {"features": ((1, FEATURES), (1, FEATURES), (BATCH, FEATURES))}
+        if name == SPEECH:
+            shortest, usual_length, longest = SPEECH_SAMPLES
+            return {"samples": ((1, shortest), (1, usual_length), (1, longest))}
+        features = self.voice.feature_count
+        return {"features": ((1, features), (1, features), (BATCH, features))}
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
@@ -224,10 +244,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
         name=fields.get("name", str),
         path=path,
         face=_face_model(path, fields, files),
-        voice=VoiceModel(
-            feature_set=fields.get("voice.feature_set", str),
-            temperature=fields.positive("voice.temperature"),
-        ),
+        voice=_voice_model(path, fields),
         fusion=_fusion_model(fields),
         int8=_int8_forms(fields, files),
         trained_on=tuple(map(str, fields.get("trained_on", list))),
@@ -235,7 +252,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
         licences={part: _licence(fields, part) for part in ("code", "weights", "data")},
         files=files,
     )
-    for needed in NETWORKS:
+    for needed in bundle.networks:
         if f"{needed}.onnx" not in files:
             raise fields.error("files", f"lacks {f'{needed}.onnx'!r}")
     return bundle
@@ -403,6 +420,16 @@ def _heads(source: Path, content: bytes) -> LinearHeads:
 
 def _describe(array: NDArray[Any] | None) -> str:
     return "nothing" if array is None else f"{array.shape} {array.dtype}"
+
+
+def _voice_model(path: Path, fields: _Fields) -> VoiceModel:
+    feature_set = fields.get("voice.feature_set", str)
+    if feature_set not in FEATURE_SETS:
+        raise BundleError(
+            f"{path / MANIFEST}: voice.feature_set {feature_set!r} is unknown, this occam-sdk has "
+            f"{', '.join(FEATURE_SETS)}; install the one that the bundle was made for"
+        )
+    return VoiceModel(feature_set, fields.positive("voice.temperature"))
 
 
 def _fusion_model(fields: _Fields) -> FusionModel:

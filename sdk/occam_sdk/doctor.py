@@ -335,13 +335,13 @@ def _opencv() -> _Verdict:
 def _opensmile() -> _Verdict:
     if not machine.has_module("opensmile"):
         return _note(
-            "not installed: voices are not judged",
-            'Install it, for research or private use: pip install "occam-sdk[audio]"',
+            "not installed: only a bundle with its features needs it, the default hears without",
+            'For such a bundle, for research or private use: pip install "occam-sdk[audio]"',
         )
-    from .audio.features import FEATURE_SETS, VoiceFeatures
+    from .audio.features import CONFIGS, VoiceFeatures
 
     try:
-        VoiceFeatures(next(iter(FEATURE_SETS)))
+        VoiceFeatures(next(iter(CONFIGS)))
     except OccamError as error:
         return _problem(
             str(error), 'Install it again: pip install --force-reinstall "opensmile>=2.6"'

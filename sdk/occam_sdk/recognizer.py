@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from .audio.classifier import VoiceClassifier
 from .audio.decode import AudioFile, pieces
-from .audio.features import FEATURE_COUNT, INSTALL_NOTE, VoiceFeatures, check_feature_set
+from .audio.features import INSTALL_NOTE, SpeechFeatures, VoiceFeatures
 from .backends import BATCH, Runtime, Session, SessionInfo, open_session
-from .bundle import DEFAULT_BUNDLE, Licence, load_bundle
+from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundle
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
 from .media import Damage, probe
@@ -47,6 +47,12 @@ STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look t
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
+_NOISE: Final = Waveform(
+    np.where(np.arange(32_000) % 8_000 < 4_000, 0.1, 0.001).astype(np.float32)
+    * np.random.default_rng(0).standard_normal(32_000).astype(np.float32).clip(-3, 3)
+)
+"""Two seconds that pass for speech, loud and quiet by turns: what features are warmed up with."""
+
 Progress = Callable[[float], None]
 
 
@@ -59,7 +65,8 @@ class RecognizerInfo:
         bundle: its folder.
         detector, expression, voice: runtime, device and precision of each network, as read back from
             the runtime.
-        voice_features: the extractor, or why there is none.
+        speech: the same of the network that the voice's features come from, or None: from openSMILE.
+        voice_features: their name; where openSMILE is not installed and they need it, how to get it.
         licences: under "code", "weights" and "data".
         notes: what was asked for and is not what runs, and why.
     """
@@ -69,6 +76,7 @@ class RecognizerInfo:
     detector: SessionInfo | None
     expression: SessionInfo
     voice: SessionInfo
+    speech: SessionInfo | None
     voice_features: str
     licences: Mapping[str, Licence]
     notes: tuple[str, ...]
@@ -94,10 +102,10 @@ class Recognizer:
         ValueError: no such backend, device or precision.
 
     A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. A turn
-    lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. Without
-    openSMILE (the extra ``audio``) the face alone is judged, and a result with a voice to judge says
-    so in its notes. Memory does not grow with a clip's length but for its timeline, about 150
-    bytes for every face of every frame.
+    lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. A
+    bundle that hears with openSMILE, as the paper's perceptron does, needs the extra ``audio``; without it
+    the face alone is judged, and a result with a voice to judge says so in its notes. Memory does
+    not grow with a clip's length but for its timeline, about 150 bytes for every face of every frame.
 
     Example:
         >>> from occam_sdk import Recognizer, demo_clip
@@ -121,7 +129,6 @@ class Recognizer:
         runtime = Runtime(backend, device, precision, threads, strict)
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
-        check_feature_set(self._bundle.voice.feature_set)
         self._detector_info: SessionInfo | None = None
         if detector is None:
             session = self._open("detector", {"image"}, DETECTOR_OUTPUTS, runtime)
@@ -139,7 +146,14 @@ class Recognizer:
             ExpressionNetwork(expression, self._bundle.face),
             VoiceClassifier(voice, self._bundle.voice),
         )
-        self._features: VoiceFeatures | None = None  # loaded when there is something to hear
+        # openSMILE is loaded when there is something to hear.
+        self._features: SpeechFeatures | VoiceFeatures | None = None
+        self._speech_info: SessionInfo | None = None
+        if self._bundle.voice.feature_set == SPEECH_FEATURES:
+            # Recurrent: it has no INT8 form, and a rounding would come back with every step.
+            kept = replace(runtime, precision="fp32") if runtime.precision == "int8" else runtime
+            speech = self._open(SPEECH, {"samples"}, {"features"}, kept)
+            self._speech_info, self._features = speech.info, SpeechFeatures(speech)
         if notes := self._notes():
             warnings.warn("; ".join(notes), BackendWarning, stacklevel=2)
 
@@ -171,14 +185,15 @@ class Recognizer:
             self._stages = self._features = None
 
     def warmup(self) -> None:
-        """Run every network once and load openSMILE, so that the first clip is not the slowest."""
+        """Run every network once, so that the first clip is not the slowest."""
         with self._turn() as stages:
             stages.video_detector.detect(np.zeros((240, 320, 3), np.uint8))
             size = self._bundle.face.input_size
             stages.expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
-            stages.classifier.score(np.zeros((1, FEATURE_COUNT), np.float32), (0.0,))
+            count = self._bundle.voice.feature_count
+            stages.classifier.score(np.zeros((1, count), np.float32), (0.0,))
             with suppress(BackendError):  # without openSMILE each result says so
-                self._voice_features()
+                self._voice_features().extract(_NOISE)
 
     @property
     def info(self) -> RecognizerInfo:
@@ -189,14 +204,17 @@ class Recognizer:
             detector=self._detector_info,
             expression=self._expression_info,
             voice=self._voice_info,
-            voice_features=_voice_features_info(),
+            speech=self._speech_info,
+            voice_features=_voice_features_info(self._bundle.voice.feature_set),
             licences=self._bundle.licences,
             notes=self._notes(),
         )
 
     def _notes(self) -> tuple[str, ...]:
-        """Each once: three networks on a device that is not there are one fact."""
-        sessions = (self._detector_info, self._expression_info, self._voice_info)
+        """Each once: four networks on a device that is not there are one fact."""
+        sessions = (
+            self._detector_info, self._expression_info, self._voice_info, self._speech_info
+        )  # fmt: skip
         return tuple(dict.fromkeys(note for info in sessions if info for note in info.notes))
 
     def predict_image(self, image: NDArray[np.uint8]) -> tuple[FaceScores, ...]:
@@ -378,7 +396,7 @@ class Recognizer:
             return None, why_not, heard_s
         return classifier.score(np.stack(features), tuple(starts_s)), "", heard_s
 
-    def _voice_features(self) -> VoiceFeatures:
+    def _voice_features(self) -> SpeechFeatures | VoiceFeatures:
         if self._features is None:
             self._features = VoiceFeatures(self._bundle.voice.feature_set)
         return self._features
@@ -462,8 +480,10 @@ def _face_scores(face: Face, scored: FrameScores, row: int) -> FaceScores:
     return FaceScores(face, scored.scores[row], valence, arousal)
 
 
-def _voice_features_info() -> str:
+def _voice_features_info(feature_set: str) -> str:
+    if feature_set == SPEECH_FEATURES:
+        return f"{feature_set}, by the bundle's own network"
     try:
-        return f"opensmile {version('opensmile')}"
+        return f"{feature_set}, by opensmile {version('opensmile')}"
     except PackageNotFoundError:
         return f"none: {INSTALL_NOTE}"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import Runtime, Session, SessionInfo, devices, in_batches, installed, open_session
-from .bundle import FEATURES, NETWORKS, Bundle
+from .bundle import SPEECH, Bundle
 from .demo import demo_clip
 from .errors import BackendError, BundleError
 from .labels import LABELS
@@ -46,12 +46,13 @@ class Check:
     """One network on one runtime in one precision, held against the bundle's samples.
 
     Attributes:
-        network: "detector", "expression" or "voice".
+        network: one of ``Bundle.networks``.
         backend, device, precision: what was asked for.
         info: what ran, or None if nothing did.
         count: how many samples.
-        max_delta: largest |difference|: of logits, or of landmarks in distances between the eyes.
-        agreement: share of samples with the same class (a face at the same place) as in float32.
+        max_delta: largest |difference|: of logits or features, or of landmarks in distances between the eyes.
+        agreement: share of samples with the same class (a face at the same place; features that differ by
+            no more than is allowed) as in float32.
         latency_ms: median of a call: one picture, one face, one voice.
         note: what was asked for and is not what ran; the answers are right all the same.
         failure: why the answers are not right; "" if they are.
@@ -96,7 +97,7 @@ def verify(bundle: Bundle, runtimes: Sequence[Runtime] | None = None) -> Iterato
     for runtime in every_runtime() if runtimes is None else runtimes:
         precisions = ("fp32", "int8") if runtime.precision == "auto" else (runtime.precision,)
         for precision in precisions:
-            for name in NETWORKS:
+            for name in bundle.networks:
                 if precision != "int8" or name in bundle.int8:
                     yield _check(bundle, name, replace(runtime, precision=precision), samples)
 
@@ -119,7 +120,9 @@ def every_runtime() -> tuple[Runtime, ...]:
 
 
 def load_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
-    """``faces`` (N, S, S) uint8, ``features`` (M, 1582) float32, and what was said of them.
+    """``faces`` (N, S, S) uint8, ``features`` (M, F) float32, and what was said of them.
+
+    Where the bundle has a network to hear with, there is ``sounds`` (K, T) float32, too.
 
     Under "expression.int8.emotion" is what the network said in INT8 where the bundle was made,
     under "detector.fp32.landmarks" (K, 5, 2) where the landmarks of each frame's largest face were.
@@ -154,14 +157,19 @@ def _shapes(bundle: Bundle, samples: Mapping[str, NDArray[Any]]) -> dict[str, tu
     side = bundle.face.input_size
     faces, voices = (len(np.atleast_1d(samples.get(name, []))) for name in ("faces", "features"))
     shapes: dict[str, tuple[int, ...]] = {
-        "faces": (faces, side, side), "features": (voices, FEATURES)
+        "faces": (faces, side, side), "features": (voices, bundle.voice.feature_count)
     }  # fmt: skip
+    if SPEECH in bundle.networks:
+        sounds = np.atleast_2d(samples.get("sounds", [])).shape
+        shapes["sounds"] = (sounds[0], sounds[1])
     said = {
         "detector": ("landmarks", (len(FRAMES), 5, 2)),
         "expression": ("emotion", (faces, len(LABELS))),
         "voice": ("emotion", (voices, len(LABELS))),
+        SPEECH: ("features", (shapes.get("sounds", (0,))[0], bundle.voice.feature_count)),
     }
-    for name, (output, shape) in said.items():
+    for name in bundle.networks:
+        output, shape = said[name]
         for form in ("fp32", "int8") if name in bundle.int8 else ("fp32",):
             shapes[f"{name}.{form}.{output}"] = shape
     return shapes
@@ -173,6 +181,9 @@ def outputs(
     """What a network says of the samples: its own outputs, or "landmarks" of the detector."""
     if name == "detector":
         return {"landmarks": _landmarks(session)}
+    if name == SPEECH:  # as the product asks it: one piece of sound at a time
+        said = [session.run({"samples": one[np.newaxis]})["features"] for one in samples["sounds"]]
+        return {"features": np.concatenate(said)}
     return in_batches(session, *_rows(name, samples, bundle))
 
 
@@ -182,7 +193,14 @@ def demo_frames() -> list[NDArray[np.uint8]]:
     return [frame.image for frame in frames if frame.index in FRAMES]
 
 
+def main_output(name: str) -> str:
+    """What of a network's answers is held against the bundle's."""
+    return {"detector": "landmarks", SPEECH: "features"}.get(name, "emotion")
+
+
 def _rows(name: str, samples: Mapping[str, NDArray[Any]], bundle: Bundle) -> tuple[str, Floats]:
+    if name == SPEECH:
+        return "samples", samples["sounds"]
     if name == "voice":
         return "features", samples["features"]
     return "image", grey_input(samples["faces"], bundle.face.mean, bundle.face.std)
@@ -209,7 +227,7 @@ def _check(
     except BackendError as error:
         return Check(*asked, failure=str(error))
     form = runtime.precision if runtime.precision in ("int8", "fp32") else "fp32"
-    main = "landmarks" if name == "detector" else "emotion"
+    main = main_output(name)
     got = said[main]
     same_form, float32 = samples[f"{name}.{form}.{main}"], samples[f"{name}.fp32.{main}"]
     if name == "detector":
@@ -219,8 +237,11 @@ def _check(
         limit = _limit(TOLERANCE_FACE, runtime.precision, session.info)
     else:
         delta = np.abs(got - same_form)
-        agree = got.argmax(1) == float32.argmax(1)
         limit = _limit(TOLERANCE, runtime.precision, session.info)
+        if name == SPEECH:
+            agree = (np.abs(got - float32) <= limit).all(1)
+        else:
+            agree = got.argmax(1) == float32.argmax(1)
     failure = ""
     if not np.max(delta) <= limit:  # NaN is no answer either
         failure = (

@@ -15,8 +15,8 @@ class VoiceClassifier:
     """Scores the features of one or more pieces of sound.
 
     Args:
-        session: the network, from ``open_session``; input ``features`` (N, 1582) as openSMILE gives
-            them, output ``emotion`` (N, 7) logits. Standardisation is part of the network.
+        session: the network, from ``open_session``; input ``features`` (N, F), output ``emotion``
+            (N, 7) logits. Standardisation is part of the network.
         model: the temperature, from the bundle.
     """
 
@@ -28,7 +28,7 @@ class VoiceClassifier:
         """The mean of the pieces' scores.
 
         Args:
-            features: (N, 1582) float32, N >= 1, from ``VoiceFeatures.extract``.
+            features: (N, F) float32, N >= 1, as ``extract`` of the bundle's feature set gives them.
             starts_s: when each piece starts, in seconds.
         """
         logits = in_batches(self._session, "features", features)["emotion"]

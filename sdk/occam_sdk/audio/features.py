@@ -1,4 +1,7 @@
-"""The 1582 openSMILE features of the INTERSPEECH 2010 paralinguistic challenge [2.2]."""
+"""What a piece of sound becomes: the states of a speaker encoder, or openSMILE's 1582 functionals [2.2].
+
+A bundle says which of them its voice network has learnt.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import Session
+from ..bundle import FEATURE_SETS
 from ..errors import BackendError, BundleError
 from ..types import RATE_HZ, Waveform
 
-FEATURE_COUNT: Final = 1582
-FEATURE_SETS: Final = {"IS10_paraling_compat": "is09-13/IS10_paraling_compat.conf"}
+CONFIGS: Final = {"IS10_paraling_compat": "is09-13/IS10_paraling_compat.conf"}
 LEVEL: Final = "func"  # what these configurations call their functionals
 
 MIN_SPEECH_S: Final = (
@@ -38,19 +42,48 @@ _logger = logging.getLogger("occam_sdk")
 _licence_told = False
 
 
-class VoiceFeatures:
-    """One openSMILE extractor. openSMILE is not thread-safe: one extractor a thread.
+class SpeechFeatures:
+    """The mean state of a recurrent network that has learnt to tell voices apart (Wan et al. 2018).
+
+    What makes a voice its own takes thousands of speakers to learn, and the corpora of emotions have a few
+    dozen. A network that knows it leaves to the classifier what the emotion adds.
 
     Args:
-        feature_set: the configuration's name, from the bundle.
+        session: the network, from ``open_session``; input ``samples`` (N, T) at 16 kHz, output
+            ``features`` (N, 256).
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def extract(self, waveform: Waveform) -> NDArray[np.float32] | None:
+        """Features of one utterance, whatever its recording level.
+
+        Returns:
+            (256,) float32 in [-1, 1], or None: shorter than a second, or without speech (silence, hum,
+            hiss).
+        """
+        samples = levelled(waveform)
+        if samples is None:
+            return None
+        (features,) = self._session.run({"samples": samples[np.newaxis]})["features"]
+        return np.asarray(features, np.float32)
+
+
+class VoiceFeatures:
+    """The 1582 features of the INTERSPEECH 2010 paralinguistic challenge, by one openSMILE extractor.
+
+    openSMILE is not thread-safe: one extractor a thread.
+
+    Args:
+        feature_set: the configuration's name, from the bundle; a key of ``CONFIGS``.
 
     Raises:
         BackendError: openSMILE is not installed; the message is the command that installs it.
-        BundleError: an unknown configuration, or one that does not give 1582 features.
+        BundleError: the configuration does not give 1582 features.
     """
 
     def __init__(self, feature_set: str) -> None:
-        check_feature_set(feature_set)
         config = _config(feature_set)
         try:
             self._smile = _open(config)
@@ -60,9 +93,9 @@ class VoiceFeatures:
                 "install it again: pip install --force-reinstall 'opensmile>=2.6'"
             ) from error
         _tell_licence()
-        if self._smile.count != FEATURE_COUNT:
+        if self._smile.count != (expected := FEATURE_SETS[feature_set]):
             raise BundleError(
-                f"{config.name}: gives {self._smile.count} features instead of {FEATURE_COUNT}; "
+                f"{config.name}: gives {self._smile.count} features instead of {expected}; "
                 "install another opensmile: pip install 'opensmile>=2.6'"
             )
 
@@ -72,10 +105,9 @@ class VoiceFeatures:
         Returns:
             (1582,) float32, or None: shorter than a second, or without speech (silence, hum, hiss).
         """
-        if not has_speech(waveform):
+        samples = levelled(waveform)
+        if samples is None:
             return None
-        gain = 10 ** ((LEVEL_DB - _levels_db(waveform)[1]) / 20)
-        samples = np.clip(waveform.samples * np.float32(gain), -PEAK, PEAK)
         features = self._smile.run(samples)
         return np.asarray(np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
 
@@ -85,7 +117,7 @@ def _config(feature_set: str) -> Path:
     package = importlib.util.find_spec("opensmile")
     if package is None or package.origin is None:
         raise BackendError(INSTALL_NOTE)
-    return Path(package.origin).parent / "core" / "config" / FEATURE_SETS[feature_set]
+    return Path(package.origin).parent / "core" / "config" / CONFIGS[feature_set]
 
 
 class _Library:
@@ -166,15 +198,6 @@ def _open(config: Path) -> _Library | _Package:
         return _Package(config)
 
 
-def check_feature_set(name: str) -> None:
-    """Raise ``BundleError`` for a configuration that this version does not know."""
-    if name not in FEATURE_SETS:
-        raise BundleError(
-            f"voice.feature_set {name!r} is unknown, this occam-sdk has "
-            f"{', '.join(FEATURE_SETS)}; install the one that the bundle was made for"
-        )
-
-
 def has_speech(waveform: Waveform) -> bool:
     """Whether there is something to score: long, loud and changing enough.
 
@@ -187,6 +210,20 @@ def has_speech(waveform: Waveform) -> bool:
         return False
     quiet, loud = _levels_db(waveform)
     return loud >= MIN_LEVEL_DB and loud - quiet >= MIN_RANGE_DB
+
+
+def levelled(waveform: Waveform) -> NDArray[np.float32] | None:
+    """Its samples at the level that all voices are heard at; None if there is nothing to score.
+
+    Example:
+        >>> import numpy as np
+        >>> levelled(Waveform(np.zeros(32_000, np.float32))) is None
+        True
+    """
+    if not has_speech(waveform):
+        return None
+    gain = 10 ** ((LEVEL_DB - _levels_db(waveform)[1]) / 20)
+    return np.asarray(np.clip(waveform.samples * np.float32(gain), -PEAK, PEAK), np.float32)
 
 
 def _levels_db(waveform: Waveform) -> tuple[float, float]:
