@@ -87,7 +87,8 @@ def like_shipped(recipe: Trainer, architecture: str | None) -> Trainer:
         if architecture not in (None, network.architecture):
             raise ValueError(
                 f"the bundle's voice is {architecture}, this recipe makes {network.architecture}; "
-                "name the run that it was made by as --voice-run"
+                "name the run that it was made by as --voice-run, and voices that were prepared with "
+                "its --voice-features"
             )
         return network
 

@@ -322,7 +322,7 @@ def test_sex_is_what_the_corpora_say() -> None:
 def two_corpora() -> Voices:
     rng = np.random.default_rng(0)
     label = np.tile([0, HAPPY], 8)
-    features = rng.normal(size=(16, 1582)).astype(np.float32)
+    features = rng.normal(size=(16, 256)).astype(np.float32)
     corpus = np.repeat(["ravdess", "other"], 8)
     speaker = np.tile(np.repeat(["01", "02"], 4), 2)
     return Voices(features, label, corpus, speaker)
@@ -348,9 +348,9 @@ def test_nobody_is_judged_by_a_network_that_has_heard_them(
 
 def test_another_voice_than_the_bundles_is_refused() -> None:
     voices = two_corpora()
-    assert like_shipped(QUICK, None)(voices).architecture == "mlp-1582-64-7"
+    assert like_shipped(QUICK, None)(voices).architecture == "mlp-256-64-7"
     with pytest.raises(ValueError, match="--voice-run"):
-        like_shipped(QUICK, "mlp-1582-8-7")(voices)
+        like_shipped(QUICK, "mlp-256-8-7")(voices)
 
 
 # --- both
