@@ -43,8 +43,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Accuracy, UAR and recalls, accuracy over eight classes, CCC, as far as there are targets.
 
-    "worth" is what an epoch is chosen by: the mean of accuracy and UAR over the seven classes; if they
-    are not learnt, the accuracy over the eight; if neither is, the mean CCC.
+    "worth" is what an epoch is chosen by: the mean of accuracy and UAR over the seven classes, and the
+    mean of that and the accuracy over the eight, as far as they are learnt; if neither is, the mean CCC.
     "accuracy_by_eight" is that of the eight-class head read as seven: what a network pre-trained on
     other annotations is worth before it is transferred.
     """
@@ -73,10 +73,10 @@ def evaluate(
         target, guess = batch.valence_arousal.numpy()[rated], out["valence_arousal"][rated]
         result["ccc_valence"] = ccc(target[:, 0], guess[:, 0])
         result["ccc_arousal"] = ccc(target[:, 1], guess[:, 1])
-        worth += [(result["ccc_valence"] + result["ccc_arousal"]) / 2]
+        worth = worth or [(result["ccc_valence"] + result["ccc_arousal"]) / 2]
     if not worth:
         raise ValueError("the faces to choose on have none of the targets that are learnt")
-    return {**result, "worth": worth[0]}
+    return {**result, "worth": sum(worth) / len(worth)}
 
 
 def load_network(run: Path) -> FaceNetwork:
