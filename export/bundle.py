@@ -221,11 +221,12 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
     }
     int8 = [f"{name}.int8.onnx" for name in manifest["int8"]]
     feature_set = _feature_set(composed.voice)
-    hears = HEARS if feature_set == SPEECH_FEATURES else ()
-    taken = ("expression.onnx", *THEIRS, "calibration.csv", *int8, *hears)
+    taken = ("expression.onnx", *THEIRS, "calibration.csv", *int8)
     for name in taken:
         if (base / name).is_file():
             shutil.copy(base / name, out / name)
+    for name in HEARS if feature_set == SPEECH_FEATURES else ():
+        shutil.copy(DEFAULT_BUNDLE / name, out / name)  # what the clips were prepared with
     (out / "voice.onnx").write_bytes(voice_onnx(composed.voice))
     np.savez(out / "heads.npz", **heads)
     manifest["voice"] |= {

@@ -185,6 +185,15 @@ def test_the_bundle_is_complete_and_runs(project: Project) -> None:
     assert {"detector.onnx", "LICENSE-CenterFace"} <= {path.name for path in project.out.iterdir()}
 
 
+def test_a_bundle_hears_what_its_voice_has_learnt(project: Project) -> None:
+    """The base learnt the encoder's features, the clips of the composition were openSMILE's."""
+    base = load_bundle(project.base)
+    assert (base.voice.feature_set, base.has("speech.onnx")) == ("GE2E", True)
+    assert (project.base / "LICENSE-Resemblyzer").is_file()
+    assert project.bundle.voice.feature_set == "IS10_paraling_compat"
+    assert not project.bundle.has("speech.onnx")
+
+
 def test_a_bundle_that_is_made_again_is_the_same(project: Project, tmp_path: Path) -> None:
     export.recompose(project.base, project.row, tmp_path, export.ABOUT)
     for name in ("heads.npz", "expression.onnx", "voice.onnx"):
@@ -244,7 +253,7 @@ def test_what_is_said_of_a_bundle_must_be_complete(project: Project, tmp_path: P
 def utterances(folder: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
     label = np.arange(42) % 7
-    features = rng.normal(size=(42, 1582)).astype(np.float32)
+    features = rng.normal(size=(42, 256)).astype(np.float32)
     features[np.arange(42), label] += 20
     speaker = np.array([f"{i // 7}" for i in range(42)])
     return write_cache(folder, "voice", label=label, features=features, subject=speaker)
