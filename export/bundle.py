@@ -226,7 +226,8 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
         if (base / name).is_file():
             shutil.copy(base / name, out / name)
     for name in HEARS if feature_set == SPEECH_FEATURES else ():
-        shutil.copy(DEFAULT_BUNDLE / name, out / name)  # what the clips were prepared with
+        if not (out / name).is_file():
+            shutil.copy(DEFAULT_BUNDLE / name, out / name)  # what the clips were prepared with
     (out / "voice.onnx").write_bytes(voice_onnx(composed.voice))
     np.savez(out / "heads.npz", **heads)
     manifest["voice"] |= {

@@ -293,3 +293,9 @@ def test_samples_that_lack_something_are_refused_by_its_name(
     put_file(folder, SAMPLES, npz(samples))
     with pytest.raises(BundleError, match=r"samples\.npz: .*expected \(.*, got .*complete copy"):
         list(verify(load_bundle(folder), [OPENVINO]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_features_that_are_all_zero_are_past_every_tolerance(precision: str) -> None:
+    features = load_samples(load_bundle())["speech.fp32.features"]
+    assert np.abs(features).max() > 10 * module.TOLERANCE_FEATURES[precision]
