@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from occam_sdk import Recognizer
 from occam_sdk.audio.classifier import VoiceClassifier
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures
+from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures, open_extractor
 from occam_sdk.backends import BATCH, Runtime, Session, open_session
 from occam_sdk.bundle import SPEECH, Bundle
 from occam_sdk.errors import BackendError
@@ -124,11 +124,7 @@ class Stages:
         self._features: SpeechFeatures | VoiceFeatures | None = None
         self._why_not = ""
         try:
-            self._features = (
-                SpeechFeatures(sessions[SPEECH])
-                if SPEECH in sessions
-                else VoiceFeatures(bundle.voice.feature_set)
-            )
+            self._features = open_extractor(bundle.voice.feature_set, sessions.get(SPEECH))
         except BackendError as error:
             self._why_not = f"the voice is not measured: {error}"
 

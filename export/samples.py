@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures, has_speech, levelled
+from occam_sdk.audio.features import has_speech, levelled, open_extractor
 from occam_sdk.backends import Runtime, open_session
 from occam_sdk.bundle import SPEECH, Bundle, load_bundle
 from occam_sdk.demo import demo_clip
@@ -37,9 +37,13 @@ def write_samples(folder: Path) -> None:
         ValueError: no face or no voice is found in the demo clip.
     """
     bundle = load_bundle(folder)
-    samples: dict[str, NDArray[Any]] = {"faces": _faces(bundle), "features": _features(bundle)}
+    sounds = _sounds()
+    samples: dict[str, NDArray[Any]] = {
+        "faces": _faces(bundle), "features": _features(bundle, sounds)
+    }  # fmt: skip
     if SPEECH in bundle.networks:
-        samples["sounds"] = np.stack([_levelled(sound) for sound in _sounds()])
+        heard = map(levelled, sounds)
+        samples["sounds"] = np.stack([one for one in heard if one is not None])
     for name in bundle.networks:
         for precision in ("fp32", *(["int8"] if name in bundle.int8 else [])):
             runtime = Runtime(backend="onnxruntime", device="cpu", precision=precision)
@@ -73,15 +77,13 @@ def _faces(bundle: Bundle) -> NDArray[np.uint8]:
     return np.stack(found).astype(np.uint8)
 
 
-def _features(bundle: Bundle) -> NDArray[np.float32]:
+def _features(bundle: Bundle, sounds: list[Waveform]) -> NDArray[np.float32]:
     """(M, F) float32."""
-    extractor: SpeechFeatures | VoiceFeatures
-    if SPEECH in bundle.networks:
-        runtime = Runtime(backend="openvino", device="cpu", precision="fp32")
-        extractor = SpeechFeatures(open_session(bundle.network(SPEECH), runtime))
-    else:
-        extractor = VoiceFeatures(bundle.voice.feature_set)
-    heard = [extractor.extract(sound) for sound in _sounds()]
+    runtime = Runtime(backend="openvino", device="cpu", precision="fp32")
+    hears = SPEECH in bundle.networks
+    speech = open_session(bundle.network(SPEECH), runtime) if hears else None
+    extractor = open_extractor(bundle.voice.feature_set, speech)
+    heard = [extractor.extract(sound) for sound in sounds]
     return np.stack([features for features in heard if features is not None])
 
 
@@ -102,9 +104,3 @@ def _sounds() -> list[Waveform]:
     if not found:
         raise ValueError("no voice is heard in the demo clip")
     return found
-
-
-def _levelled(sound: Waveform) -> NDArray[np.float32]:
-    samples = levelled(sound)
-    assert samples is not None  # it is speech
-    return samples

@@ -510,6 +510,13 @@ def test_an_absent_device_is_replaced_by_the_cpu_with_one_warning(
     made.close()
 
 
+def test_what_hears_stays_in_float32_where_int8_is_asked_for() -> None:
+    with Recognizer(backend="openvino", device="cpu", precision="int8") as made:
+        assert made.info.speech is not None
+        assert set(made.info.speech.layers) == {"fp32"}
+        assert not any(note.startswith("speech") for note in made.info.notes)
+
+
 def test_strict_refuses_an_absent_device(no_npu: None) -> None:
     with pytest.raises(BackendError, match=r"'intel:npu' is not available.*\(refused: strict\)"):
         Recognizer(device="intel:npu", strict=True)

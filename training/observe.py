@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occam_sdk.audio.decode import AudioFile
-from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures
+from occam_sdk.audio.features import SpeechFeatures, VoiceFeatures, open_extractor
 from occam_sdk.backends import Runtime, open_session
 from occam_sdk.bundle import FEATURE_SETS, SPEECH, SPEECH_FEATURES, load_bundle
 from occam_sdk.errors import MediaError
@@ -166,10 +166,10 @@ class Observer:
 
 
 def _extractor(feature_set: str) -> SpeechFeatures | VoiceFeatures:
-    if feature_set == SPEECH_FEATURES:
-        runtime = Runtime(backend="openvino", device="cpu", precision="fp32", threads=1)
-        return SpeechFeatures(open_session(load_bundle().network(SPEECH), runtime))
-    return VoiceFeatures(feature_set)
+    runtime = Runtime(backend="openvino", device="cpu", precision="fp32", threads=1)
+    hears = feature_set == SPEECH_FEATURES
+    speech = open_session(load_bundle().network(SPEECH), runtime) if hears else None
+    return open_extractor(feature_set, speech)
 
 
 def plain_crop(

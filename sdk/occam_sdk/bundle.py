@@ -199,6 +199,7 @@ class Bundle:
             int8=None if form is None else self.read(f"{name}.int8.onnx"),
             int8_layers=0 if form is None else form.layers,
             prefers_int8=form is not None and form.default,
+            never_int8=name == SPEECH,
             shapes=self._shapes(name),
         )
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .audio.classifier import VoiceClassifier
 from .audio.decode import AudioFile, pieces
-from .audio.features import INSTALL_NOTE, SpeechFeatures, VoiceFeatures
+from .audio.features import INSTALL_NOTE, SpeechFeatures, VoiceFeatures, open_extractor
 from .backends import BATCH, Runtime, Session, SessionInfo, open_session
 from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundle
 from .errors import BackendError, BackendWarning, BundleError, MediaError
@@ -146,14 +146,12 @@ class Recognizer:
             ExpressionNetwork(expression, self._bundle.face),
             VoiceClassifier(voice, self._bundle.voice),
         )
-        # openSMILE is loaded when there is something to hear.
+        self._speech: Session | None = None
+        if SPEECH in self._bundle.networks:
+            self._speech = self._open(SPEECH, {"samples"}, {"features"}, runtime)
+        self._speech_info = self._speech.info if self._speech else None
+        # Made when there is something to hear: openSMILE takes time to load.
         self._features: SpeechFeatures | VoiceFeatures | None = None
-        self._speech_info: SessionInfo | None = None
-        if self._bundle.voice.feature_set == SPEECH_FEATURES:
-            # Recurrent: it has no INT8 form, and a rounding would come back with every step.
-            kept = replace(runtime, precision="fp32") if runtime.precision == "int8" else runtime
-            speech = self._open(SPEECH, {"samples"}, {"features"}, kept)
-            self._speech_info, self._features = speech.info, SpeechFeatures(speech)
         if notes := self._notes():
             warnings.warn("; ".join(notes), BackendWarning, stacklevel=2)
 
@@ -182,7 +180,7 @@ class Recognizer:
     def close(self) -> None:
         """Let go of networks and memory; a second call does nothing. Later calls raise ``RuntimeError``."""
         with self._lock:
-            self._stages = self._features = None
+            self._stages = self._features = self._speech = None
 
     def warmup(self) -> None:
         """Run every network once, so that the first clip is not the slowest."""
@@ -398,7 +396,7 @@ class Recognizer:
 
     def _voice_features(self) -> SpeechFeatures | VoiceFeatures:
         if self._features is None:
-            self._features = VoiceFeatures(self._bundle.voice.feature_set)
+            self._features = open_extractor(self._bundle.voice.feature_set, self._speech)
         return self._features
 
     @contextmanager

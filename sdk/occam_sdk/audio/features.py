@@ -112,6 +112,19 @@ class VoiceFeatures:
         return np.asarray(np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
 
 
+def open_extractor(feature_set: str, speech: Session | None) -> SpeechFeatures | VoiceFeatures:
+    """What a bundle hears with.
+
+    Args:
+        feature_set: of its manifest.
+        speech: its network to hear with, opened, or None: it has none, and needs openSMILE.
+
+    Raises:
+        BackendError, BundleError: as ``VoiceFeatures``.
+    """
+    return VoiceFeatures(feature_set) if speech is None else SpeechFeatures(speech)
+
+
 def _config(feature_set: str) -> Path:
     """The configuration's file in the package, which is not imported for that."""
     package = importlib.util.find_spec("opensmile")

@@ -66,12 +66,14 @@ class Network:
     """A network in the precisions that its bundle has.
 
     Attributes:
-        name: "detector", "expression" or "voice", for messages and file names.
+        name: one of ``Bundle.networks``, for messages and file names.
         float32: the bytes of an ONNX file without external data.
         int8: the same network with explicit Q/DQ, or None.
         int8_layers: how many convolutions and matrix products that file quantises.
         prefers_int8: whether "auto" means INT8 where the runtime gains by it.
         shapes: of the inputs.
+        never_int8: whether it stays in float32 where INT8 is asked for: of a recurrent network what is
+            rounded comes back at every step.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Network:
     int8_layers: int = 0
     prefers_int8: bool = False
     shapes: Shapes = field(default_factory=dict)
+    never_int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ def open_session(
     precision = asked.precision
     if precision == "auto":
         precision = "int8" if network.int8 and _gains_by_int8(network, backend, device) else "fp32"
+    if precision == "int8" and network.never_int8:
+        precision = "fp32"
     if precision == "int8" and network.int8 is None:
         notes.append(f"{network.name}: the bundle has no INT8 form of it; fp32 runs instead")
         precision = "fp32"
