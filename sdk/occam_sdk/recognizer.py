@@ -47,12 +47,6 @@ STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look t
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
-_NOISE: Final = Waveform(
-    np.where(np.arange(32_000) % 8_000 < 4_000, 0.1, 0.001).astype(np.float32)
-    * np.random.default_rng(0).standard_normal(32_000).astype(np.float32).clip(-3, 3)
-)
-"""Two seconds that pass for speech, loud and quiet by turns: what features are warmed up with."""
-
 Progress = Callable[[float], None]
 
 
@@ -191,7 +185,7 @@ class Recognizer:
             count = self._bundle.voice.feature_count
             stages.classifier.score(np.zeros((1, count), np.float32), (0.0,))
             with suppress(BackendError):  # without openSMILE each result says so
-                self._voice_features().extract(_NOISE)
+                self._voice_features().extract(_like_speech())
 
     @property
     def info(self) -> RecognizerInfo:
@@ -476,6 +470,12 @@ def _largest_first(faces: tuple[Face, ...]) -> tuple[Face, ...]:
 def _face_scores(face: Face, scored: FrameScores, row: int) -> FaceScores:
     valence, arousal = scored.valence_arousal[row].tolist()
     return FaceScores(face, scored.scores[row], valence, arousal)
+
+
+def _like_speech() -> Waveform:
+    """Two seconds of noise, loud and quiet by turns, that pass for speech: to warm up what hears."""
+    level = np.where(np.arange(32_000) % 8_000 < 4_000, 0.1, 0.001)
+    return Waveform((level * np.random.default_rng(0).uniform(-1, 1, 32_000)).astype(np.float32))
 
 
 def _voice_features_info(feature_set: str) -> str:

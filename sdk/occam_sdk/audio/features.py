@@ -219,10 +219,7 @@ def has_speech(waveform: Waveform) -> bool:
         >>> has_speech(Waveform(np.zeros(32_000, np.float32)))
         False
     """
-    if waveform.duration_s < MIN_SPEECH_S:
-        return False
-    quiet, loud = _levels_db(waveform)
-    return loud >= MIN_LEVEL_DB and loud - quiet >= MIN_RANGE_DB
+    return _loudness_db(waveform) is not None
 
 
 def levelled(waveform: Waveform) -> NDArray[np.float32] | None:
@@ -233,10 +230,19 @@ def levelled(waveform: Waveform) -> NDArray[np.float32] | None:
         >>> levelled(Waveform(np.zeros(32_000, np.float32))) is None
         True
     """
-    if not has_speech(waveform):
+    loudness = _loudness_db(waveform)
+    if loudness is None:
         return None
-    gain = 10 ** ((LEVEL_DB - _levels_db(waveform)[1]) / 20)
+    gain = 10 ** ((LEVEL_DB - loudness) / 20)
     return np.asarray(np.clip(waveform.samples * np.float32(gain), -PEAK, PEAK), np.float32)
+
+
+def _loudness_db(waveform: Waveform) -> float | None:
+    """Of the loud frames, dB re full scale; None if there is nothing to score."""
+    if waveform.duration_s < MIN_SPEECH_S:
+        return None
+    quiet, loud = _levels_db(waveform)
+    return loud if loud >= MIN_LEVEL_DB and loud - quiet >= MIN_RANGE_DB else None
 
 
 def _levels_db(waveform: Waveform) -> tuple[float, float]:
