@@ -75,3 +75,54 @@ def softmax(logits: NDArray[np.float32], temperature: float) -> list[float]:
     """The textbook's, in Python floats."""
     exponentials = [math.exp(logit / temperature) for logit in logits.tolist()]
     return [value / sum(exponentials) for value in exponentials]
+
+
+def find_faces(
+    maps: Sequence[NDArray[np.float32]],
+    strides: Sequence[tuple[float, float]],
+    min_score: float,
+    max_overlap: float,
+    min_agreement: float,
+) -> list[list[float]]:
+    """Score, box and landmarks of each face, in Python floats; every cell by itself."""
+    seen: list[list[float]] = []
+    for said, (across, down) in zip(maps, strides, strict=True):
+        for row in range(said.shape[1]):
+            for column in range(said.shape[2]):
+                logit, dx, dy, log_width, log_height, *points = said[:, row, column].tolist()
+                if not logit > math.log(min_score / (1 - min_score)):
+                    continue
+                x, y = (column + 0.5) * across, (row + 0.5) * down
+                width, height = math.exp(log_width) * across, math.exp(log_height) * down
+                left, top = x + dx * across - width / 2, y + dy * down - height / 2
+                landmarks = [
+                    (x, y)[i % 2] + point * (across, down)[i % 2] for i, point in enumerate(points)
+                ]
+                seen.append(
+                    [1 / (1 + math.exp(-logit)), left, top, left + width, top + height, *landmarks]
+                )
+    seen.sort(key=lambda face: -face[0])
+    faces = []
+    while seen:
+        best = seen[0]
+        same = [
+            face for face in seen if face is best or overlap(best[1:5], face[1:5]) > max_overlap
+        ]
+        near = [
+            face for face in same if face is best or overlap(best[1:5], face[1:5]) >= min_agreement
+        ]
+        weight = math.fsum(face[0] for face in near)
+        mean = [math.fsum(face[0] * face[i] for face in near) / weight for i in range(1, 15)]
+        faces.append([best[0], *mean])
+        seen = [face for face in seen if not any(face is one for one in same)]
+    return faces
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes of corners."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return width * height / (sum(areas) - width * height)
