@@ -27,7 +27,7 @@ from occam_sdk import ClipResult, Face, Frame, OccamError, Recognizer
 from occam_sdk.backends import open_session
 from occam_sdk.bundle import load_bundle
 from occam_sdk.video.decode import VideoFile
-from occam_sdk.video.faces import LONG_SIDES, CenterFace
+from occam_sdk.video.faces import LONG_SIDE, FaceDetector, open_detector
 
 AHEAD: Final = 16  # frames that are decoded ahead at most
 Way = Callable[[Path], ClipResult]
@@ -36,7 +36,7 @@ Way = Callable[[Path], ClipResult]
 class KnownFaces:
     """A detector of no cost: the faces of each picture it is shown were found before."""
 
-    def __init__(self, clip: Path, detector: CenterFace) -> None:
+    def __init__(self, clip: Path, detector: FaceDetector) -> None:
         self._known = {_key(frame.image): detector.detect(frame.image) for frame in VideoFile(clip)}
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
@@ -68,12 +68,12 @@ def ways(clip: Path) -> dict[str, Way]:
     """Every way to judge the clip's pictures, by name; the first is the shipped one."""
     bundle = load_bundle()
 
-    def detector(*long_sides: int) -> CenterFace:
-        return CenterFace(open_session(bundle.network("detector")), long_sides=long_sides)
+    def detector(long_side: int) -> FaceDetector:
+        return open_detector(open_session(bundle.network("detector")), long_side=long_side)
 
     shipped = Recognizer()
-    smaller = {side: Recognizer(detector=detector(side, 160)) for side in (256, 192)}
-    known = Recognizer(detector=KnownFaces(clip, detector(*LONG_SIDES)))
+    smaller = {side: Recognizer(detector=detector(side)) for side in (256, 192)}
+    known = Recognizer(detector=KnownFaces(clip, detector(LONG_SIDE)))
     alone = Recognizer(threads=1)
     return {
         "as shipped": lambda clip: shipped.predict(iter(VideoFile(clip))),

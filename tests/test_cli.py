@@ -222,6 +222,7 @@ def test_a_changed_byte_in_the_bundle_is_refused(tmp_path: Path) -> None:
         (["--timeline", "/dev/null"], "no regular file"),
         (["--timeline", "/proc/rows.csv"], "cannot be written to"),
         (["--bundle", "missing-folder"], "manifest.json"),
+        (["--min-face-px", "0"], "min_face_px: expected a positive number of pixels, got 0"),
         (["--frames", "3"], "No such option"),
     ],
 )

@@ -336,6 +336,34 @@ def test_a_detector_of_the_users_own_takes_the_bundles_place(portrait: Image) ->
     np.testing.assert_array_equal(found.face.box_xyxy, [40, 30, 120, 130])
 
 
+def test_smaller_faces_are_found_on_demand(portrait: Image) -> None:
+    crowd = np.full((1080, 1920, 3), 128, np.uint8)
+    crowd[500:540, 900:940] = cv2.resize(portrait, (40, 40), interpolation=cv2.INTER_AREA)
+    clip = [Frame(i, i / 25, crowd) for i in range(4)]
+    with Recognizer() as usual, Recognizer(min_face_px=20) as close:
+        assert usual.predict(clip).status == "no_evidence"
+        found = close.predict(clip)
+    assert found.timeline[0].face is not None
+    left, top, right, bottom = found.timeline[0].face.face.box_xyxy
+    assert 895 < left < right < 945
+    assert 495 < top < bottom < 545
+
+
+@pytest.mark.parametrize("pixels", [0, -3, float("nan"), float("inf")])
+def test_a_smallest_face_of_no_size_is_refused(pixels: float) -> None:
+    with pytest.raises(ValueError, match="min_face_px: expected a positive number of pixels"):
+        Recognizer(min_face_px=pixels)
+
+
+def test_a_detector_of_ones_own_decides_how_small_a_face_it_looks_for() -> None:
+    class Blind:
+        def detect(self, image: Image) -> tuple[Face, ...]:
+            return ()[: len(image)]
+
+    with pytest.raises(ValueError, match="min_face_px: a detector of your own"):
+        Recognizer(detector=Blind(), min_face_px=20)
+
+
 # Bad input
 
 

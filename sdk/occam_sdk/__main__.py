@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +49,12 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
+MinFaceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Smallest face to look for, in pixels; by default a twentieth of a frame's longer side."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (without the timeline).")]
 TimelineOption = Annotated[
     Path | None, typer.Option("--timeline", help="Write a CSV with a row for every frame.")
@@ -66,21 +72,22 @@ def predict(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     strict: StrictOption = False,
+    min_face_px: MinFaceOption = None,
 ) -> None:
     """Say which emotion a clip shows, from face and voice."""
     with user_errors():
-        runtime = _runtime(backend, device, precision, threads, strict)
-        _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, runtime=runtime)
+        asked = asdict(_runtime(backend, device, precision, threads, strict))
+        asked["min_face_px"] = min_face_px
+        _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, asked=asked)
 
 
 @app.command()
 def demo(as_json: JsonOption = False, timeline: TimelineOption = None) -> None:
     """Do the same for the small clip that comes with the package."""
-    from .backends import Runtime
     from .demo import demo_clip
 
     with user_errors():
-        _predict(demo_clip(), as_json=as_json, timeline=timeline, bundle=None, runtime=Runtime())
+        _predict(demo_clip(), as_json=as_json, timeline=timeline, bundle=None, asked={})
 
 
 @app.command()
@@ -136,13 +143,18 @@ def _options(
 
 
 def _predict(
-    clip: Path, *, as_json: bool, timeline: Path | None, bundle: Path | None, runtime: Runtime
+    clip: Path,
+    *,
+    as_json: bool,
+    timeline: Path | None,
+    bundle: Path | None,
+    asked: Mapping[str, Any],
 ) -> None:
     if timeline is None:
-        result, seconds = _run(clip, bundle, runtime)
+        result, seconds = _run(clip, bundle, asked)
     else:
         with _new_file(timeline, clip) as file:
-            result, seconds = _run(clip, bundle, runtime)
+            result, seconds = _run(clip, bundle, asked)
             write_timeline(result, file)
     if as_json:
         sys.stdout.write(result.to_json(timeline=False, indent=2) + "\n")
@@ -153,14 +165,14 @@ def _predict(
     sys.stdout.flush()
 
 
-def _run(clip: Path, bundle: Path | None, runtime: Runtime) -> tuple[ClipResult, float]:
+def _run(clip: Path, bundle: Path | None, asked: Mapping[str, Any]) -> tuple[ClipResult, float]:
     """The answer, and the seconds that it took once the networks were loaded."""
     from .bundle import DEFAULT_BUNDLE
     from .media import probe
     from .recognizer import Recognizer
 
     duration_s = probe(clip).duration_s
-    with Recognizer(bundle or DEFAULT_BUNDLE, **asdict(runtime)) as recognizer:
+    with Recognizer(bundle or DEFAULT_BUNDLE, **asked) as recognizer:
         started = time.perf_counter()
         if err.is_terminal and (duration_s is None or duration_s >= LONG_CLIP_S):
             columns = (

@@ -37,7 +37,7 @@ FEATURE_SETS: Final[Mapping[str, int]] = {SPEECH_FEATURES: 256, "IS10_paraling_c
 """What a piece of sound becomes, and how many features that is: the states of a speaker encoder in the
 bundle, or openSMILE's functionals, which are the paper's [2.2]."""
 SPEECH_SAMPLES: Final = (16_000, 96_000, 120_000)  # shortest, usual and longest piece of sound
-DETECTOR_SIDES: Final = (32, 320, 640)  # smallest, usual and largest side of what is searched
+DETECTOR_SIDES: Final = (32, 320, 1920)  # smallest, usual and largest side of what is searched
 _FILE_NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_NUMBER: Final = float(np.finfo(np.float32).max)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -38,12 +39,12 @@ from .video.aggregate import aggregate
 from .video.align import align_face
 from .video.decode import VideoFile
 from .video.expression import ExpressionNetwork
-from .video.faces import DETECTOR_OUTPUTS, LONG_SIDES, CenterFace, FaceDetector
+from .video.faces import FaceDetector, open_detector
 from .video.follow import follow
 from .video.watched import Watched
 
 MAX_FACES: Final = 8  # of a clip's frame, the largest: a crowd in the background decides nothing
-STILL_LONG_SIDES: Final = (640, *LONG_SIDES)  # a still is worth a closer look than a frame
+STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
@@ -88,12 +89,16 @@ class Recognizer:
         threads: of the CPU; None leaves it to the runtime.
         strict: refuse a device or precision that cannot be had. Without it a ``BackendWarning`` says
             what runs instead, and so does ``info``.
+        min_face_px: the smallest face to look for, in pixels of the picture (the root of its box's area);
+            what is large is then looked at in larger size, which takes longer. None: faces from a
+            twentieth of a frame's longer side, and from a fortieth of a still's.
         detector: finds the faces, in place of the bundle's own.
 
     Raises:
         BundleError: the bundle is damaged or of another format.
         BackendError: the backend is not installed; or, if ``strict``, device or precision are not had.
-        ValueError: no such backend, device or precision.
+        ValueError: no such backend, device or precision; ``min_face_px`` is no positive number, or was given
+            with a ``detector``, which decides that for itself.
 
     A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. A turn
     lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. A
@@ -118,16 +123,29 @@ class Recognizer:
         precision: str = "auto",
         threads: int | None = None,
         strict: bool = False,
+        min_face_px: float | None = None,
         detector: FaceDetector | None = None,
     ) -> None:
+        if min_face_px is not None and not (detector is None and 0 < min_face_px < math.inf):
+            raise ValueError(
+                f"min_face_px: expected a positive number of pixels, got {min_face_px}"
+                if detector is None
+                else "min_face_px: a detector of your own decides itself how small a face it looks for"
+            )
         runtime = Runtime(backend, device, precision, threads, strict)
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
         self._detector_info: SessionInfo | None = None
         if detector is None:
-            session = self._open("detector", {"image"}, DETECTOR_OUTPUTS, runtime)
+            session = self._open("detector", {"image"}, set(), runtime)
             self._detector_info = session.info
-            video, still = CenterFace(session), CenterFace(session, long_sides=STILL_LONG_SIDES)
+            try:
+                video = open_detector(session, min_face_px=min_face_px)
+            except ValueError as error:
+                raise BundleError(
+                    f"{self._bundle.path / 'detector'}.onnx: {error}; get a complete copy of the bundle"
+                ) from error
+            still = open_detector(session, long_side=STILL_LONG_SIDE, min_face_px=min_face_px)
             detectors: tuple[FaceDetector, FaceDetector] = video, still
         else:
             detectors = detector, detector

@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Final, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..backends import Session
 from ..types import Face
 
-STRIDE: Final = 4  # CenterFace's heat map has a quarter of the input's width and height
-GRID: Final = 32  # its input sides must be multiples of this
-DETECTOR_OUTPUTS: Final = {"heatmap", "log_size", "offset", "landmarks"}
+STRIDES: Final = (8, 16, 32)  # pixels from one cell of a map to the next
+MAPS: Final = frozenset(
+    f"stride_{stride}" for stride in STRIDES
+)  # what the bundle's own detector says
+CENTERFACE_MAPS: Final = frozenset({"heatmap", "log_size", "offset", "landmarks"})
+CENTERFACE_STRIDE: Final = 4
+CENTERFACE_MIN_SCORE: Final = 0.4
+GRID: Final = STRIDES[-1]  # the input's sides are multiples of this
+MIN_SCORE: Final = 0.5
 MAX_OVERLAP: Final = 0.3  # intersection over union above which two boxes are one face
-MIN_SCORE: Final = 0.4
-LONG_SIDES: Final = (320, 160)
-"""Sizes to look at, in pixels of the longer side: the second only where the first shows no face, for
-CenterFace misses a fifth of the faces that fill a picture of 320 pixels and 4 % at 160."""
+MIN_AGREEMENT: Final = 0.6  # least of the boxes of a face that it is the mean of
+SMALLEST_PX: Final = (
+    16.0  # a face needs so many pixels of what the network is shown (root of its area)
+)
+LONG_SIDE: Final = 320
+MIN_LONG_SIDE: Final = 160  # a smaller picture is enlarged to this
+MAX_LONG_SIDE: Final = 1920
+MOST_ENLARGED: Final = 2.0  # times, for the sake of small faces
 
 
 class FaceDetector(Protocol):
-    """Anything that finds faces: another detector takes CenterFace's place by this one method."""
+    """Anything that finds faces: another detector takes the bundle's place by this one method."""
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
+
+
+def open_detector(
+    session: Session, *, long_side: int = LONG_SIDE, min_face_px: float | None = None
+) -> FaceDetector:
+    """The detector of a bundle: its own, or CenterFace, as its network's outputs tell.
+
+    Args:
+        session: the network, from ``open_session``.
+        long_side: about how many pixels the longer side of a picture has when it is looked at; a face
+            is seen from a twentieth of that side on. A smaller picture is not enlarged, unless to
+            ``MIN_LONG_SIDE``.
+        min_face_px: in place of that, the smallest face to be seen, in pixels of the picture itself
+            (the root of its box's area): a larger picture is then looked at in larger size, up to
+            ``MAX_LONG_SIDE``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    outputs = session.ports[1]
+    for kind, needed in ((BundleDetector, MAPS), (CenterFace, CENTERFACE_MAPS)):
+        if needed <= outputs:
+            return kind(session, long_side=long_side, min_face_px=min_face_px)
+    raise ValueError(
+        f"expected outputs {sorted(MAPS)} or {sorted(CENTERFACE_MAPS)}, got {sorted(outputs)}"
+    )
 
 
 class CenterFace:
@@ -33,32 +72,38 @@ class CenterFace:
 
     Args:
         session: the network, from ``open_session``.
-        long_sides: pictures are looked at in these sizes, in turn, until a face is found; a
-            smaller picture is enlarged no further than to the last of them.
+        long_side: as for ``open_detector``. A picture in which no face is found is looked at in smaller
+            sizes, too: a fifth of the faces that fill 320 pixels are missed, and 4 % at 160.
+        min_face_px: as for ``open_detector``.
+        min_score: of a face.
     """
 
-    def __init__(self, session: Session, *, long_sides: tuple[int, ...] = LONG_SIDES) -> None:
-        self._session = session
-        self._long_sides = long_sides
+    def __init__(
+        self,
+        session: Session,
+        *,
+        long_side: int = LONG_SIDE,
+        min_face_px: float | None = None,
+        min_score: float = CENTERFACE_MIN_SCORE,
+    ) -> None:
+        self._session, self._min_score = session, min_score
+        self._long_side, self._min_face_px = long_side, min_face_px
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
-        stored = max(image.shape[:2])
-        for long_side in self._long_sides:
-            if long_side > stored and long_side != self._long_sides[-1]:
-                long_side = max(stored, self._long_sides[-1])
-            faces = self._detect_at(image, long_side)
-            if faces:
+        sides = looks(max(image.shape[:2]), self._long_side, self._min_face_px)
+        for side in dict.fromkeys((*sides, MIN_LONG_SIDE)):
+            if faces := self.detect_at(image, side):
                 return faces
         return ()
 
-    def _detect_at(self, image: NDArray[np.uint8], long_side: int) -> tuple[Face, ...]:
+    def detect_at(self, image: NDArray[np.uint8], long_side: int) -> tuple[Face, ...]:
         """Faces seen when the longer side has about this many pixels (a multiple of 32)."""
         height, width = image.shape[:2]
         tensor = detector_input(image, long_side)
         size = tensor.shape[:1:-1]
         out = self._session.run({"image": tensor})
-        boxes, landmarks, scores = _decode(
+        boxes, landmarks, scores = self._decode(
             out["heatmap"][0, 0], out["log_size"][0], out["offset"][0], out["landmarks"][0]
         )
         unscale = np.array([width / size[0], height / size[1]], np.float32)
@@ -69,6 +114,91 @@ class CenterFace:
             Face(np.clip(boxes[i], 0, limits), landmarks[i], float(scores[i]))
             for i in _suppress(boxes, scores)
         )
+
+    def _decode(
+        self,
+        heat: NDArray[np.float32],
+        log_size: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        points: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes (K, 4), landmarks (K, 5, 2) and scores (K,) of the cells that score enough.
+
+        The maps are (rows, columns) and (channels, rows, columns); CenterFace writes y before x.
+        Landmarks are relative to the unclipped box: clipping first, as the reference code does, moves
+        them when a face fills the picture.
+        """
+        rows, columns = np.nonzero(heat > self._min_score)
+        size_yx = np.exp(log_size[:, rows, columns].T) * CENTERFACE_STRIDE
+        centre_yx = (
+            np.stack([rows, columns], 1) + offset[:, rows, columns].T + 0.5
+        ) * CENTERFACE_STRIDE
+        top_left_yx = centre_yx - size_yx / 2
+        boxes = np.concatenate([top_left_yx[:, ::-1], (top_left_yx + size_yx)[:, ::-1]], axis=1)
+        points_yx = (
+            points[:, rows, columns].T.reshape(-1, 5, 2) * size_yx[:, None] + top_left_yx[:, None]
+        )
+        landmarks = points_yx[:, :, ::-1]
+        return boxes.astype(np.float32), landmarks.astype(np.float32), heat[rows, columns]
+
+
+def _suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:
+    """Indices that non-maximum suppression keeps, the most confident first."""
+    corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, MAX_OVERLAP)
+    return [int(i) for i in np.asarray(kept).reshape(-1)]
+
+
+class BundleDetector:
+    """The detector that comes with a bundle: anchor-free boxes and landmarks from one small network.
+
+    Args:
+        session: the network, from ``open_session``.
+        long_side, min_face_px: as for ``open_detector``.
+    """
+
+    def __init__(
+        self, session: Session, *, long_side: int = LONG_SIDE, min_face_px: float | None = None
+    ) -> None:
+        self._session, self._long_side, self._min_face_px = session, long_side, min_face_px
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
+        height, width = image.shape[:2]
+        maps, strides = [], []
+        for side in looks(max(height, width), self._long_side, self._min_face_px):
+            tensor = detector_input(image, side)
+            out = self._session.run({"image": tensor})
+            across, down = width / tensor.shape[3], height / tensor.shape[2]
+            maps += [out[f"stride_{stride}"][0] for stride in STRIDES]
+            strides += [(stride * across, stride * down) for stride in STRIDES]
+        rows = _core.find_faces(maps, strides, MIN_SCORE, MAX_OVERLAP, MIN_AGREEMENT)
+        boxes = np.clip(rows[:, 1:5], 0, np.array([width, height] * 2, np.float32))
+        return tuple(
+            Face(box, points.reshape(5, 2), float(score))
+            for score, box, points in zip(rows[:, 0], boxes, rows[:, 5:], strict=True)
+            if box[2] > box[0] and box[3] > box[1]
+        )
+
+
+def looks(stored: int, long_side: int, min_face_px: float | None = None) -> tuple[int, ...]:
+    """In how many pixels of its longer side a picture is looked at, that has ``stored``.
+
+    Once as large as it takes for the smallest face; then at half of that, and so on down to
+    ``LONG_SIDE``, for the network knows no face that is larger.
+
+    Example:
+        >>> looks(1920, 320), looks(1920, 640), looks(1920, 320, min_face_px=24), looks(48, 320)
+        ((320,), (640, 320), (1280, 640, 320), (160,))
+    """
+    if min_face_px is None:
+        wanted = min(long_side, stored)
+    else:
+        wanted = round(stored * min(MOST_ENLARGED, SMALLEST_PX / min_face_px))
+    sides = [min(MAX_LONG_SIDE, max(MIN_LONG_SIDE, wanted))]
+    while sides[-1] > LONG_SIDE:
+        sides.append(sides[-1] // 2)
+    return tuple(sides)
 
 
 def detector_input(image: NDArray[np.uint8], long_side: int) -> NDArray[np.float32]:
@@ -89,32 +219,46 @@ def _round_up(side: float) -> int:
     return max(GRID, int(np.ceil(side / GRID)) * GRID)
 
 
-def _decode(
-    heat: NDArray[np.float32],
-    log_size: NDArray[np.float32],
-    offset: NDArray[np.float32],
-    points: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (K, 4), landmarks (K, 5, 2) and scores (K,) of the cells above MIN_SCORE.
+class YuNet:
+    """YuNet (Wu et al. 2023) through OpenCV, from a file of your own: ``Recognizer(detector=YuNet(path))``.
 
-    The maps are (rows, columns) and (channels, rows, columns); CenterFace writes y before x.
-    Landmarks are relative to the unclipped box: clipping first, as the reference code does, moves
-    them when a face fills the picture.
+    Args:
+        path: ``face_detection_yunet_2023mar.onnx`` of OpenCV's model zoo.
+        long_side: pixels of the longer side of a picture as it is looked at.
+        min_score: of a face.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        cv2.error: it is no such network.
     """
-    rows, columns = np.nonzero(heat > MIN_SCORE)
-    size_yx = np.exp(log_size[:, rows, columns].T) * STRIDE
-    centre_yx = (np.stack([rows, columns], 1) + offset[:, rows, columns].T + 0.5) * STRIDE
-    top_left_yx = centre_yx - size_yx / 2
-    boxes = np.concatenate([top_left_yx[:, ::-1], (top_left_yx + size_yx)[:, ::-1]], axis=1)
-    points_yx = (
-        points[:, rows, columns].T.reshape(-1, 5, 2) * size_yx[:, None] + top_left_yx[:, None]
-    )
-    landmarks = points_yx[:, :, ::-1]
-    return boxes.astype(np.float32), landmarks.astype(np.float32), heat[rows, columns]
 
+    def __init__(
+        self, path: str | os.PathLike[str], long_side: int = 640, min_score: float = 0.6
+    ) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"{path}: no such file; YuNet's network is in OpenCV's model zoo"
+            )
+        self._long_side = long_side
+        self._network = cv2.FaceDetectorYN.create(
+            str(path), "", (long_side, long_side), min_score, MAX_OVERLAP
+        )
 
-def _suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:
-    """Indices that non-maximum suppression keeps, the most confident first."""
-    corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, MAX_OVERLAP)
-    return [int(i) for i in np.asarray(kept).reshape(-1)]
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
+        scale = self._long_side / max(image.shape[:2])
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        self._network.setInputSize(size)
+        rows = self._network.detect(cv2.resize(image, size, interpolation=way))[1]
+        if rows is None:
+            return ()
+        unscale = np.divide(image.shape[1::-1], size, dtype=np.float32)
+        return tuple(
+            Face(
+                np.concatenate([row[:2], row[:2] + row[2:4]]) * np.tile(unscale, 2),
+                row[4:14].reshape(5, 2) * unscale,
+                float(np.clip(row[14], 0, 1)),
+            )
+            for row in np.asarray(rows, np.float32)[np.argsort(-rows[:, 14], kind="stable")]
+        )
