@@ -9,7 +9,7 @@ r"""Put a bundle together: networks, heads, clip, model card, and the manifest w
 
 The first command makes a bundle in float32, to which ``export.int8`` adds its INT8 files. The last one
 writes the figures that were measured on the finished files into the manifest. ``detector.onnx``
-(export.detector), ``demo.mp4`` (export.demo) and ``MODEL_CARD.md`` lie in the folder before.
+(export.centerface), ``demo.mp4`` (export.demo) and ``MODEL_CARD.md`` lie in the folder before.
 """
 
 from __future__ import annotations
@@ -150,9 +150,10 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     feature_set = _feature_set(voice)
-    for name in (*THEIRS, *(HEARS if feature_set == SPEECH_FEATURES else ())):
+    for name in THEIRS:
         if not (out / name).is_file():
             shutil.copy(DEFAULT_BUNDLE / name, out / name)
+    _take_hearing(feature_set, out)
     for name in MADE_OF_NETWORKS:  # they belong to networks that are no longer there
         (out / name).unlink(missing_ok=True)
     (out / "expression.onnx").write_bytes(expression_onnx(face))
@@ -225,9 +226,7 @@ def recompose(base: Path, composition: Path, out: Path, about: Path) -> None:
     for name in taken:
         if (base / name).is_file():
             shutil.copy(base / name, out / name)
-    for name in HEARS if feature_set == SPEECH_FEATURES else ():
-        if not (out / name).is_file():
-            shutil.copy(DEFAULT_BUNDLE / name, out / name)  # what the clips were prepared with
+    _take_hearing(feature_set, out)  # what the clips were prepared with
     (out / "voice.onnx").write_bytes(voice_onnx(composed.voice))
     np.savez(out / "heads.npz", **heads)
     manifest["voice"] |= {
@@ -262,9 +261,26 @@ def _said(about: Path) -> dict[str, Any]:
         ) from error
 
 
+def _take_hearing(feature_set: str, out: Path) -> None:
+    """The encoder that ships, if the voice has learnt from it and ``out`` has none; else none at all."""
+    for name in HEARS:
+        if feature_set != SPEECH_FEATURES:
+            (out / name).unlink(missing_ok=True)
+        elif not (out / name).is_file():
+            shutil.copy(DEFAULT_BUNDLE / name, out / name)
+
+
 def _feature_set(voice: AnyVoice) -> str:
-    """What a voice network has learnt from, which the number of its features tells."""
-    return next(name for name, count in FEATURE_SETS.items() if count == voice.features)
+    """What a voice network has learnt from, which the number of its features tells.
+
+    Raises:
+        ValueError: no bundle hears so many features.
+    """
+    for name, count in FEATURE_SETS.items():
+        if count == voice.features:
+            return name
+    known = " or ".join(f"{count} ({name})" for name, count in FEATURE_SETS.items())
+    raise ValueError(f"a voice network on {voice.features} features: a bundle hears {known}")
 
 
 def _never_heard(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import onnx
 import torch
@@ -13,6 +15,8 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from occam_sdk.video.faces import GRID
+from training.detector.network import OUTPUTS, DetectorNetwork
 from training.network import FaceNetwork
 from training.voice import AnyVoice
 
@@ -33,6 +37,16 @@ def voice_onnx(network: AnyVoice) -> bytes:
     A forest becomes gathers and comparisons: not every runtime knows ONNX's operator for trees.
     """
     return _export(network, torch.zeros(2, network.features), "features", ("emotion",))
+
+
+def detector_onnx(network: DetectorNetwork) -> bytes:
+    """``image`` (N, 3, H, W) BGR in [0, 255], sides multiples of 32, to ``OUTPUTS``."""
+    sizes = {
+        2: GRID * torch.export.Dim("rows", min=1),
+        3: GRID * torch.export.Dim("columns", min=1),
+    }
+    example = torch.zeros(2, 3, 4 * GRID, 6 * GRID)
+    return _export(folded(network), example, "image", OUTPUTS, sizes)
 
 
 def as_torch(model: onnx.ModelProto, architecture: str) -> FaceNetwork:
@@ -57,16 +71,20 @@ def folded(network: Module) -> Module:
     """A copy in which every convolution has swallowed the batch norm that follows it."""
     network = copy.deepcopy(network).eval()
     for parent in network.modules():
-        if isinstance(parent, nn.Sequential) and len(parent) == 2:
-            first, second = parent
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                parent[0] = fuse_conv_bn_eval(first, second)
-                parent[1] = nn.Identity()
+        if isinstance(parent, nn.Sequential):
+            for number, (first, second) in enumerate(pairwise(parent)):
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    parent[number] = fuse_conv_bn_eval(first, second)
+                    parent[number + 1] = nn.Identity()
     return network
 
 
 def _export(
-    network: nn.Module, example: torch.Tensor, name: str, outputs: tuple[str, ...]
+    network: nn.Module,
+    example: torch.Tensor,
+    name: str,
+    outputs: tuple[str, ...],
+    sizes: Mapping[int, Any] | None = None,
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
@@ -77,7 +95,7 @@ def _export(
             opset_version=OPSET,
             input_names=[name],
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: torch.export.Dim("batch"), **(sizes or {})},),
             external_data=False,
             verbose=False,
         )

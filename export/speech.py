@@ -7,7 +7,8 @@ imported nor installed: `pip download --no-deps resemblyzer` and unzip.
     python -m export.speech resemblyzer/pretrained.pt speech.onnx
 
 Its spectrogram (librosa's, 40 mel bands) becomes two convolutions, so that every runtime computes the
-same. The third layer and the projection to an embedding, which say who it is, are left out.
+same. The third layer and the projection to an embedding, which say who it is, are left out; and an
+utterance is heard in one pass as it is, where Resemblyzer cuts it into windows and takes out pauses.
 """
 
 from __future__ import annotations

@@ -174,6 +174,14 @@ def test_a_corpus_to_pretrain_on_that_has_sound_of_the_clips_is_refused() -> Non
         ensemble.check_apart(clips, shared)
 
 
+def test_a_corpus_to_pretrain_on_with_other_features_is_refused() -> None:
+    narrow = dataclasses.replace(first_corpus(), features=first_corpus().features[:, :256].copy())
+    with pytest.raises(
+        ValueError, match=r"made: has 1582 features .* pre-train on 256; prepare both"
+    ):
+        ensemble.check_apart(embedded_clips(28), narrow)
+
+
 # Voices of clips
 
 

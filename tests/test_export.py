@@ -194,6 +194,12 @@ def test_a_bundle_hears_what_its_voice_has_learnt(project: Project) -> None:
     assert not project.bundle.has("speech.onnx")
 
 
+def test_an_encoder_that_nothing_hears_with_does_not_stay(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "speech.onnx").write_bytes(b"of the bundle that was here before")
+    export.recompose(project.base, project.row, tmp_path, export.ABOUT)
+    assert not load_bundle(tmp_path).has("speech.onnx")
+
+
 def test_a_bundle_that_is_made_again_is_the_same(project: Project, tmp_path: Path) -> None:
     export.recompose(project.base, project.row, tmp_path, export.ABOUT)
     for name in ("heads.npz", "expression.onnx", "voice.onnx"):

@@ -264,7 +264,7 @@ class Trainer:
         self._optimiser.zero_grad()
         error.backward()
         self._optimiser.step()
-        _update_average(self._average, self._network, decay)
+        update_average(self._average, self._network, decay)
         return self._team.summed((sums.detach() / counts).sum())
 
 
@@ -292,7 +292,8 @@ def has_bfloat16(settings: Settings, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the exponential average of the weights a little."""
     for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if kept.dtype.is_floating_point:
             kept.lerp_(new, 1 - decay)

@@ -1,0 +1,372 @@
+"""How the detector learns: two teachers' labels, canvases that move both alike, a loss that fits."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from occam_sdk.bundle import DEFAULT_BUNDLE  # noqa: E402
+from occam_sdk.demo import demo_clip  # noqa: E402
+from occam_sdk.types import Face  # noqa: E402
+from occam_sdk.video.decode import VideoFile  # noqa: E402
+from training.detector import __main__ as module  # noqa: E402
+from training.detector.__main__ import Settings, load_detector, train  # noqa: E402
+from training.detector.judge import Tally  # noqa: E402
+from training.detector.label import (  # noqa: E402
+    LONG_SIDES,
+    Image,
+    Labels,
+    difference_hash,
+    groups,
+    judge,
+    load,
+    save,
+)
+from training.detector.loss import as_input, distance_loss, loss, targets  # noqa: E402
+from training.detector.network import DetectorNetwork, cost  # noqa: E402
+from training.detector.pictures import SIDE, Canvas, Pictures, split  # noqa: E402
+from training.detector.teachers import CenterFaceAt, overlaps, seen_by  # noqa: E402
+
+POINTS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
+
+
+def face(left: float, top: float, size: float, confidence: float = 0.9) -> Face:
+    """A square face with its landmarks in their usual places."""
+    box = np.array([left, top, left + size, top + size], np.float32)
+    return Face(box, POINTS * np.float32(size) + box[:2], confidence)
+
+
+class Sees:
+    """A detector that always sees the same."""
+
+    def __init__(self, *faces: Face) -> None:
+        self._faces = faces
+
+    def detect(self, image: Image) -> tuple[Face, ...]:
+        assert image.dtype == np.uint8
+        return self._faces
+
+
+def teacher(*faces: Face) -> dict[int, Sees]:
+    return dict.fromkeys(LONG_SIDES, Sees(*faces))
+
+
+PICTURE = np.zeros((200, 300, 3), np.uint8)
+
+
+def test_a_face_is_what_both_teachers_see() -> None:
+    boxes, landmarks, certain = judge(PICTURE, teacher(face(10, 10, 40)), teacher(face(8, 8, 46)))
+    assert certain.tolist() == [True]
+    assert boxes[0].tolist() == [10, 10, 50, 50], "YuNet's"
+    np.testing.assert_allclose(landmarks[0], POINTS * 40 + 10)
+
+
+@pytest.mark.parametrize(
+    ("yunet", "centerface"),
+    [
+        ([face(10, 10, 40)], []),
+        ([], [face(10, 10, 40)]),
+        ([face(10, 10, 40, 0.4)], [face(10, 10, 40)]),
+        ([face(10, 10, 40)], [face(10, 10, 40, 0.26)]),
+        ([face(10, 10, 10)], [face(10, 10, 10)]),
+    ],
+    ids=["YuNet alone", "CenterFace alone", "YuNet unsure", "CenterFace unsure", "too small"],
+)
+def test_what_is_not_sure_is_a_place_to_leave_out(
+    yunet: list[Face], centerface: list[Face]
+) -> None:
+    _, _, certain = judge(PICTURE, teacher(*yunet), teacher(*centerface))
+    assert len(certain) > 0
+    assert not certain.any()
+
+
+def test_two_places_of_one_teacher_each_are_both_left_out() -> None:
+    boxes, _, certain = judge(PICTURE, teacher(face(10, 10, 40)), teacher(face(150, 10, 40)))
+    assert boxes[:, 0].tolist() == [10, 150]
+    assert not certain.any()
+
+
+def test_a_face_seen_at_two_sizes_is_one() -> None:
+    found = seen_by([Sees(face(10, 10, 40, 0.6)), Sees(face(11, 10, 40, 0.8))], PICTURE)
+    assert [one.confidence for one in found] == [0.8]
+
+
+def test_no_network_is_refused_as_centerface(tmp_path: Path) -> None:
+    (tmp_path / "c.onnx").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"c.onnx: OpenVINO cannot load"):
+        CenterFaceAt(tmp_path / "c.onnx")
+
+
+def test_centerface_looks_at_a_picture_in_the_size_that_is_asked_for() -> None:
+    """Of the bundle, on the clip that comes with it."""
+    teacher = CenterFaceAt(DEFAULT_BUNDLE / "detector.onnx", 160)
+    frame = next(iter(VideoFile(demo_clip()))).image
+    (found,) = teacher.detect(frame)
+    assert found.area > 1000
+
+
+def test_pictures_that_look_alike_share_a_part() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 256, (2, 90, 80, 3)).astype(np.uint8)
+    one = cv2.GaussianBlur(one, (0, 0), 9)
+    brighter = np.clip(cv2.resize(one, (60, 70)).astype(int) + 10, 0, 255).astype(np.uint8)
+    hashes = np.array([difference_hash(x) for x in (one, other, brighter)], np.uint64)
+    group = groups(hashes)
+    assert group[0] == group[2] != group[1]
+
+
+def scene(tmp_path: Path, count: int = 24) -> Labels:
+    """Noise with a bright disc for a face in two of three pictures; half of the others without people."""
+    rng = np.random.default_rng(1)
+    names, boxes, rows = [], [], []
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for number in range(count):
+            image = rng.integers(0, 60, (120, 160, 3)).astype(np.uint8)
+            kind = "without_people" if number % 3 == 0 else "with_people"
+            if kind == "with_people":
+                x, y, r = (
+                    int(v)
+                    for v in (rng.integers(40, 120), rng.integers(40, 80), rng.integers(14, 30))
+                )
+                cv2.circle(image, (x, y), r, (200, 220, 240), -1)
+                boxes.append([x - r, y - r, x + r, y + r])
+                rows.append(number)
+            names.append(f"{kind}/{number}.png")
+            archive.writestr(names[-1], cv2.imencode(".png", image)[1].tobytes())
+    box = np.array(boxes, np.float32)
+    size = (box[:, 2:] - box[:, :2])[:, None]
+    return Labels(
+        archives=(tmp_path / "s.zip",),
+        archive=np.zeros(count, np.int64),
+        member=np.array(names),
+        shape=np.tile(np.array([120, 160]), (count, 1)),
+        alike=np.arange(count),
+        without_people=np.char.startswith(np.array(names), "without"),
+        trusted=np.ones(count, bool),
+        picture=np.array(rows),
+        box=box,
+        landmarks=(POINTS * size + box[:, None, :2]).astype(np.float32),
+        certain=np.ones(len(box), bool),
+    )
+
+
+def test_labels_are_read_as_they_were_written(tmp_path: Path) -> None:
+    labels = scene(tmp_path)
+    save(labels, tmp_path / "out")
+    again = load(tmp_path / "out")
+    assert again.archives == labels.archives
+    for name in Labels.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(again, name), getattr(labels, name))
+    with pytest.raises(FileNotFoundError, match=r"training.detector.label"):
+        load(tmp_path)
+
+
+def test_parts_share_nothing_and_keep_groups_together(tmp_path: Path) -> None:
+    labels = scene(tmp_path, 90)
+    labels.alike[:] = np.arange(90) // 3
+    parts = [split(labels, part).tolist() for part in ("train", "valid", "test")]
+    assert sorted(functools.reduce(operator.iadd, parts, [])) == list(range(90))
+    assert all(parts)
+    for part in parts:
+        assert {row // 3 * 3 + i for row in part for i in range(3)} == set(part)
+
+
+def test_canvases_move_faces_and_their_labels_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.detector import pictures
+
+    monkeypatch.setattr(pictures, "_spoilt", lambda image, *_: image)
+    drawn = Pictures(scene(tmp_path)).batch(60, (0, 0))
+    seen = 0
+    for canvas in drawn:
+        assert canvas.image.shape == (SIDE, SIDE, 3)
+        assert (canvas.box >= 0).all()
+        assert (canvas.box <= SIDE).all()
+        for box, points in zip(
+            canvas.box[canvas.certain], canvas.landmarks[canvas.certain], strict=True
+        ):
+            x, y = points[
+                2
+            ].tolist()  # the nose is in the disc, wherever it was moved, turned, mirrored
+            if 3 < x < SIDE - 4 and 3 < y < SIDE - 4 and (box[2:] - box[:2]).min() > 24:
+                assert canvas.image[int(y), int(x)].min() > 150
+                seen += 1
+    assert seen > 40
+
+
+def test_canvases_of_a_seed_are_the_same(tmp_path: Path) -> None:
+    pictures = Pictures(scene(tmp_path))
+    one, again, other = (pictures.batch(3, seed) for seed in ((0, 1), (0, 1), (0, 2)))
+    assert all((a.image == b.image).all() for a, b in zip(one, again, strict=True))
+    assert any((a.image != b.image).any() for a, b in zip(one, other, strict=True))
+
+
+def canvas_with(*faces: tuple[float, float, float], certain: bool = True) -> Canvas:
+    said = [face(*one) for one in faces]
+    return Canvas(
+        np.zeros((SIDE, SIDE, 3), np.uint8),
+        np.array([one.box_xyxy for one in said], np.float32).reshape(-1, 4),
+        np.array([one.landmarks for one in said], np.float32).reshape(-1, 5, 2),
+        np.full(len(said), certain),
+        np.full(len(said), True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "strides"), [(16, [8]), (40, [8, 16]), (60, [16]), (90, [16, 32]), (200, [32])]
+)
+def test_cells_of_the_strides_for_its_size_answer_for_a_face(
+    size: float, strides: list[int]
+) -> None:
+    wanted = targets([canvas_with((100, 100, size))])
+    counts = [(SIDE // s) ** 2 for s in (8, 16, 32)]
+    by_stride = wanted.face[0].split(counts)
+    assert [
+        s for s, part in zip((8, 16, 32), by_stride, strict=True) if (part == 1).any()
+    ] == strides
+    assert (
+        wanted.box[0][wanted.face[0] == 1] == torch.tensor([100, 100, 100 + size, 100 + size])
+    ).all()
+
+
+def test_nothing_is_learnt_from_a_place_to_leave_out() -> None:
+    wanted = targets([canvas_with((100, 100, 60), certain=False), canvas_with()])
+    assert wanted.face[0].isnan().any()
+    assert not (wanted.face[0] == 1).any()
+    assert (wanted.face[1] == 0).all()
+
+
+def test_answers_that_are_right_cost_nothing() -> None:
+    canvas = canvas_with((96, 96, 32))
+    wanted = targets([canvas])
+    maps = []
+    for stride in (8, 16, 32):
+        n = SIDE // stride
+        middle = (torch.arange(n) + 0.5) * stride
+        said = torch.zeros(1, 15, n, n)
+        said[:, 0] = -20
+        said[:, 1], said[:, 2] = (112 - middle)[None] / stride, (112 - middle)[:, None] / stride
+        said[:, 3:5] = float(np.log(32 / stride))
+        for i, (x, y) in enumerate(canvas.landmarks[0].tolist()):
+            said[:, 5 + 2 * i] = (x - middle)[None] / stride
+            said[:, 6 + 2 * i] = (y - middle)[:, None] / stride
+        maps.append(said)
+    right = torch.cat([one.flatten(2) for one in maps], 2)
+    right[:, 0][wanted.face == 1] = 20
+    offsets = np.cumsum([0] + [one[0, 0].numel() for one in maps])
+    maps = [
+        right[:, :, a:b].reshape(one.shape)
+        for one, a, b in zip(maps, offsets, offsets[1:], strict=False)
+    ]
+    parts = loss(maps, wanted, SIDE, SIDE)
+    assert all(float(part) < 1e-4 for part in parts.values()), parts
+    maps[0][:, 5] += 1
+    assert float(loss(maps, wanted, SIDE, SIDE)["landmarks"]) > 0.05
+
+
+def test_boxes_that_do_not_meet_still_say_where_to() -> None:
+    box = torch.tensor([[0.0, 0, 10, 10], [100, 0, 110, 10]], requires_grad=True)
+    truth = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10]])
+    said = distance_loss(box, truth)
+    assert said[0].item() == pytest.approx(0, abs=1e-6)
+    assert said[1] > 1
+    said[1].backward()
+    assert box.grad is not None
+    assert box.grad[1, [0, 2]].sum() > 0, "towards the face"
+
+
+def test_the_network_keeps_its_budget() -> None:
+    parameters, multiply_adds = cost(256, 320)
+    assert parameters <= 150_000
+    assert multiply_adds <= 60e6
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pictures = Pictures(scene(tmp_path))
+    canvases = pictures.batch(4, (0, 0))
+    wanted, image = targets(canvases), as_input(canvases)
+    network = DetectorNetwork()
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    costs = []
+    for _ in range(40):
+        parts = loss(network(image), wanted, SIDE, SIDE)
+        total = sum(parts.values(), torch.zeros(()))
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        costs.append(float(total.detach()))
+    assert costs[-1] < costs[0] / 2
+
+
+def test_a_run_that_was_broken_off_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(scene(tmp_path), tmp_path / "labels")
+    settings = Settings(epochs=2, steps=2, batch=2)
+    whole = train(tmp_path / "labels", tmp_path / "whole", settings)
+    evaluate = module.evaluate
+    monkeypatch.setattr(module, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "labels", tmp_path / "broken", settings)
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    again = train(tmp_path / "labels", tmp_path / "broken", settings)
+    for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other)
+    rows = [json.loads(row) for row in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [0, 1]
+    loaded = load_detector(tmp_path / "whole")
+    assert all((a == b).all() for a, b in zip(loaded.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_users_mistake_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--labels", str(tmp_path), "--out", str(tmp_path / "o")])
+    with pytest.raises(SystemExit) as error:
+        module.main()
+    assert error.value.code == 2
+    assert "has no labels.npz" in capsys.readouterr().err
+
+
+def test_figures_count_found_missed_and_false_faces() -> None:
+    tally = Tally()
+    there = [face(10, 10, 40), face(100, 10, 30), face(100, 100, 26)]
+    box = np.array([one.box_xyxy for one in there])
+    landmarks = np.array([one.landmarks for one in there])
+    moved = Face(there[0].box_xyxy, there[0].landmarks + np.float32([1.6, 0]), 0.9)
+    said = (moved, face(200, 200, 70), face(100, 102, 30))
+    tally.add(said, box, landmarks, np.array([True, True, False]))
+    tally.add((), box[:0], landmarks[:0], np.zeros(0, bool))
+    figures = tally.figures()
+    assert figures["recall_24"] == 0.5, "the second was missed"
+    assert figures["recall_32"] == 1.0
+    assert figures["faces_32"] == 1
+    assert figures["landmarks_32"] == pytest.approx(0.1), "1.6 of 16 pixels between the eyes"
+    assert figures["false_24"] == figures["false_64"] == 0.5, "one in two pictures"
+    assert np.isnan(figures["recall_64"])
+
+
+def test_a_place_that_is_left_out_is_neither_found_nor_false() -> None:
+    tally = Tally()
+    place = face(10, 10, 60)
+    tally.add((place,), place.box_xyxy[None], place.landmarks[None], np.array([False]))
+    assert tally.figures()["false_24"] == 0
+    assert tally.figures()["faces_24"] == 0
+
+
+def test_overlaps_are_intersection_over_union() -> None:
+    one = np.array([[0, 0, 10, 10]], np.float32)
+    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 0, 30, 10]], np.float32)
+    assert overlaps(one, others)[0].tolist() == pytest.approx([1, 1 / 3, 0])

@@ -1,0 +1,1 @@
+"""The face detector: pictures labelled by two teachers, and a small network that learns from them."""
