@@ -18,6 +18,8 @@ SHIFT = 0.08  # of the side, each way
 CONTRAST = 0.4
 BRIGHTNESS = 0.2
 NOISE = 0.03
+DIM = 0.2  # of the faces
+DARKEST = -4.0  # exposures: a sixteenth of the light
 CUTOUT = (0.15, 0.4)  # of the side
 
 
@@ -74,7 +76,7 @@ def _soften(faces: Tensor, generator: torch.Generator, strength: float) -> Tenso
 
 
 def _relight(faces: Tensor, generator: torch.Generator, strength: float) -> Tensor:
-    """Contrast, brightness, gamma and sensor noise."""
+    """Contrast, brightness, gamma, too little light and sensor noise."""
     count = len(faces)
     view = (count, 1, 1, 1)
     contrast = torch.exp(_uniform(count, -CONTRAST, CONTRAST, generator) * strength).view(view)
@@ -82,6 +84,9 @@ def _relight(faces: Tensor, generator: torch.Generator, strength: float) -> Tens
     gamma = torch.exp(_uniform(count, -CONTRAST, CONTRAST, generator) * strength).view(view)
     mean = faces.mean((1, 2, 3), keepdim=True)
     faces = ((faces - mean) * contrast + mean + brightness).clamp(0, 1) ** gamma
+    dimmed = faces * torch.exp2(_uniform(count, DARKEST, 0, generator)).view(view)
+    levels = torch.round(dimmed * 255) / 255  # few of them are left
+    faces = torch.where(_chance(count, DIM * strength, generator), levels, faces)
     noise = torch.randn(faces.shape, generator=generator, device=generator.device) * NOISE
     return torch.where(
         _chance(count, 0.3 * strength, generator), (faces + noise).clamp(0, 1), faces

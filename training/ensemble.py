@@ -155,7 +155,15 @@ def train(
 
 
 def check_apart(clips: Clips, first_corpus: voice.Voices | None) -> None:
-    """Raise ValueError if sound of the clips is in the corpus that is learnt first: it is judged later."""
+    """Raise ValueError if sound of the clips is in the corpus that is learnt first: it is judged later.
+
+    Or if the two have other features.
+    """
+    if first_corpus is not None and first_corpus.features.shape[1] != clips.voices.shape[1]:
+        raise ValueError(
+            f"{clips.name}: has {clips.voices.shape[1]} features of a voice, the corpus to pre-train on "
+            f"{first_corpus.features.shape[1]}; prepare both with the same --voice-features"
+        )
     known = set() if first_corpus is None else {row.tobytes() for row in first_corpus.features}
     if shared := sum(row.tobytes() in known for row in clips.voices):
         raise ValueError(
