@@ -34,7 +34,7 @@ from ..runs import Run, add_settings, settings_of
 from .judge import Tally
 from .label import FILE, Labels, load
 from .loss import as_input, loss, targets
-from .network import OUTPUTS, DetectorNetwork
+from .network import OUTPUTS, YUNET_SHA256, DetectorNetwork, adopt
 from .pictures import SIDE, Pictures, read, split
 from .teachers import Image
 
@@ -55,10 +55,10 @@ class Settings:
         seed: of weights and canvases.
     """
 
-    epochs: int = 60
-    steps: int = 100
+    epochs: int = 12
+    steps: int = 300
     batch: int = 32
-    rate: float = 3e-3
+    rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 0.01
     average_decay: float = 0.998
@@ -66,17 +66,33 @@ class Settings:
     seed: int = 0
 
 
-def train(labels_folder: Path, out: Path, settings: Settings) -> DetectorNetwork:
-    """Train, or go on, and return the average network of the last epoch."""
+def train(
+    labels_folder: Path, out: Path, settings: Settings, pretrained: Path | None = None
+) -> DetectorNetwork:
+    """Train, or go on, and return the average network of the last epoch.
+
+    Args:
+        labels_folder: of ``training.detector.label``.
+        out: folder of this run.
+        settings: all that decides the result besides.
+        pretrained: YuNet's file, to begin with its weights.
+
+    Raises:
+        ValueError: the run was begun with others, or there is nothing to learn from.
+    """
     labels = load(labels_folder)
     sha256 = hashlib.sha256((labels_folder / FILE).read_bytes()).hexdigest()
-    with Run(out, settings, {"labels": sha256}) as run:
+    torch.manual_seed(settings.seed)
+    network = DetectorNetwork()
+    if pretrained is not None:
+        adopt(network, pretrained)
+    begun = {} if pretrained is None else {"pretrained": YUNET_SHA256}
+    with Run(out, settings, {"labels": sha256, **begun}) as run:
         pictures = Pictures(labels)
         rows = split(labels, "valid")
         rows = rows[labels.archive[rows] == 0]
         valid = list(zip(rows.tolist(), read(labels, rows), strict=True))
-        torch.manual_seed(settings.seed)
-        network = DetectorNetwork().to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)
         average = copy.deepcopy(network).eval()
         steps = settings.epochs * settings.steps
         optimiser = Optimiser(network, settings.rate, steps, settings.warmup, settings.weight_decay)
@@ -217,10 +233,11 @@ def main() -> None:
         "--labels", type=Path, required=True, help="folder of training.detector.label"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--pretrained", type=Path, help="YuNet, as first weights")
     add_settings(parser, Settings)
     args = parser.parse_args()
     try:
-        train(args.labels, args.out, settings_of(args, Settings))
+        train(args.labels, args.out, settings_of(args, Settings), args.pretrained)
     except (FloatingPointError, OSError, ValueError, zipfile.BadZipFile) as error:
         parser.error(str(error))
 
