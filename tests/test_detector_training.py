@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import operator
 import sys
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 
 from occam_sdk.bundle import DEFAULT_BUNDLE  # noqa: E402
 from occam_sdk.demo import demo_clip  # noqa: E402
 from occam_sdk.types import Face  # noqa: E402
 from occam_sdk.video.decode import VideoFile  # noqa: E402
 from training.detector import __main__ as module  # noqa: E402
+from training.detector import network as network_module  # noqa: E402
 from training.detector.__main__ import Settings, load_detector, train  # noqa: E402
 from training.detector.judge import Tally  # noqa: E402
 from training.detector.label import (  # noqa: E402
@@ -33,9 +36,9 @@ from training.detector.label import (  # noqa: E402
     save,
 )
 from training.detector.loss import as_input, distance_loss, loss, targets  # noqa: E402
-from training.detector.network import DetectorNetwork, cost  # noqa: E402
+from training.detector.network import DetectorNetwork, adopt, cost  # noqa: E402
 from training.detector.pictures import SIDE, Canvas, Pictures, split  # noqa: E402
-from training.detector.teachers import CenterFaceAt, overlaps, seen_by  # noqa: E402
+from training.detector.teachers import CenterFaceAt, merged, overlaps  # noqa: E402
 
 POINTS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
 
@@ -65,10 +68,9 @@ PICTURE = np.zeros((200, 300, 3), np.uint8)
 
 
 def test_a_face_is_what_both_teachers_see() -> None:
-    boxes, landmarks, certain = judge(PICTURE, teacher(face(10, 10, 40)), teacher(face(8, 8, 46)))
+    boxes, _, certain = judge(PICTURE, teacher(face(10, 10, 40)), teacher(face(8, 8, 46)))
     assert certain.tolist() == [True]
     assert boxes[0].tolist() == [10, 10, 50, 50], "YuNet's"
-    np.testing.assert_allclose(landmarks[0], POINTS * 40 + 10)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,28 @@ def test_what_is_not_sure_is_a_place_to_leave_out(
     assert not certain.any()
 
 
+def test_landmarks_are_the_mean_of_what_both_teachers_see() -> None:
+    """The mirror image of what always sees the same lies elsewhere, and does not count."""
+    theirs = Face(face(10, 10, 40).box_xyxy, face(14, 12, 40).landmarks, 0.9)
+    _, landmarks, certain = judge(PICTURE, teacher(face(10, 10, 40)), teacher(theirs))
+    assert certain.tolist() == [True]
+    np.testing.assert_allclose(landmarks[0], POINTS * 40 + [12, 11], rtol=1e-5)
+
+
+def test_landmarks_count_that_are_seen_in_the_mirror_image() -> None:
+    class Mirrored:
+        """Sees a face in the middle, a little to the right of where it is."""
+
+        def detect(self, image: Image) -> tuple[Face, ...]:
+            assert image.shape == PICTURE.shape
+            seen = face(130, 80, 40)
+            return (Face(seen.box_xyxy, seen.landmarks + np.float32([2, 0]), 0.9),)
+
+    both = dict.fromkeys(LONG_SIDES, Mirrored())
+    _, landmarks, _ = judge(PICTURE, both, both)
+    np.testing.assert_allclose(landmarks[0], POINTS * 40 + [130, 80], rtol=1e-5)
+
+
 def test_two_places_of_one_teacher_each_are_both_left_out() -> None:
     boxes, _, certain = judge(PICTURE, teacher(face(10, 10, 40)), teacher(face(150, 10, 40)))
     assert boxes[:, 0].tolist() == [10, 150]
@@ -97,7 +121,7 @@ def test_two_places_of_one_teacher_each_are_both_left_out() -> None:
 
 
 def test_a_face_seen_at_two_sizes_is_one() -> None:
-    found = seen_by([Sees(face(10, 10, 40, 0.6)), Sees(face(11, 10, 40, 0.8))], PICTURE)
+    found = merged([face(10, 10, 40, 0.6), face(11, 10, 40, 0.8)])
     assert [one.confidence for one in found] == [0.8]
 
 
@@ -113,6 +137,12 @@ def test_centerface_looks_at_a_picture_in_the_size_that_is_asked_for() -> None:
     frame = next(iter(VideoFile(demo_clip()))).image
     (found,) = teacher.detect(frame)
     assert found.area > 1000
+
+
+def test_another_file_than_yunet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "y.onnx").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"y.onnx: expected YuNet of March 2023, SHA-256"):
+        adopt(DetectorNetwork(), tmp_path / "y.onnx")
 
 
 def test_pictures_that_look_alike_share_a_part() -> None:
@@ -290,6 +320,59 @@ def test_the_network_keeps_its_budget() -> None:
     parameters, multiply_adds = cost(256, 320)
     assert parameters <= 150_000
     assert multiply_adds <= 60e6
+
+
+def as_yunet(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Random weights in the order in which YuNet's file has them; returns those of its twelve heads."""
+    rng = np.random.default_rng(3)
+    units = [(16, 16), (16, 16), (16, 32), (32, 32), (32, 64), *[(64, 64)] * 9]
+    shapes = [(16, 3, 3, 3)]
+    for into, out in units:
+        shapes += [(out, into, 1, 1), (out, 1, 3, 3)]
+    for out in (1, 4, 1, 10):
+        shapes += [(out, 64, 1, 1), (out, 1, 3, 3)] * 3
+    layers = [(rng.normal(size=s) / np.sqrt(np.prod(s[1:])), rng.normal(size=s[0])) for s in shapes]
+    tensors, nodes = [], []
+    for number, pair in enumerate(layers):
+        names = [f"{number}.{part}" for part in ("weight", "bias")]
+        tensors += [
+            onnx.numpy_helper.from_array(value.astype(np.float32), name)
+            for value, name in zip(pair, names, strict=True)
+        ]
+        nodes.append(onnx.helper.make_node("Conv", [f"in{number}", *names], [f"out{number}"]))
+    graph = onnx.helper.make_graph(nodes, "yunet", [], [], tensors)
+    onnx.save(onnx.helper.make_model(graph), path)
+    return layers[1 + 2 * len(units) :]
+
+
+def test_a_network_that_begins_with_yunets_weights_says_what_yunet_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = as_yunet(tmp_path / "y.onnx")
+    sha256 = hashlib.sha256((tmp_path / "y.onnx").read_bytes()).hexdigest()
+    monkeypatch.setattr(network_module, "YUNET_SHA256", sha256)
+    network = DetectorNetwork().eval()
+    adopt(network, tmp_path / "y.onnx")
+    seen: dict[int, torch.Tensor] = {}
+    for level, head in enumerate(network.heads):
+        head.register_forward_hook(lambda _, x, *__, level=level: seen.update({level: x[0]}))
+    with torch.no_grad():
+        maps = network(torch.rand(1, 3, 64, 96) * 255)
+    for level, said in enumerate(maps):
+
+        def yunet(kind: int, level: int = level) -> torch.Tensor:
+            out = seen[level]
+            for weight, bias in heads[2 * (3 * kind + level) : 2 * (3 * kind + level) + 2]:
+                w, b = torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
+                groups = len(w) if w.shape[-1] == 3 else 1
+                out = torch.nn.functional.conv2d(out, w, b, padding=w.shape[-1] // 2, groups=groups)
+            return out
+
+        face, box, there, points = (yunet(kind) for kind in range(4))
+        torch.testing.assert_close(said[:, :1], 0.2 * face + 0.8 * there)
+        torch.testing.assert_close(said[:, 1:3], box[:, :2] - 0.5)
+        torch.testing.assert_close(said[:, 3:5], box[:, 2:])
+        torch.testing.assert_close(said[:, 5:], points - 0.5)
 
 
 def test_it_learns(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ class Tally:
         self.false_sizes += root_area(boxes[extra]).tolist()
 
     def figures(self) -> dict[str, float]:
-        """By least size: "recall_32", "false_32" a picture, "overlap_32", "landmarks_32"; NaN of no face."""
+        """By least size: "recall_32", "false_32" a picture, "overlap_32", "landmarks_32", and so on.
+
+        What there is no face for is NaN.
+        """
         size, found = np.array(self.size), np.array(self.found, bool)
         overlap, error, false = (np.array(x) for x in (self.overlap, self.error, self.false_sizes))
         said: dict[str, float] = {}
@@ -93,6 +96,7 @@ class Tally:
             said[f"false_{least}"] = float((false >= least).sum()) / max(1, self.pictures)
             said[f"overlap_{least}"] = _mean(overlap[large])
             said[f"landmarks_{least}"] = _mean(error[large])
+            said[f"landmarks_median_{least}"] = _median(error[large])
         return said
 
 
@@ -106,6 +110,11 @@ def _inside(boxes: Floats, places: Floats) -> NDArray[np.bool_]:
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     within = (middle[:, None] >= places[None, :, :2]) & (middle[:, None] <= places[None, :, 2:])
     return np.asarray(np.any(np.all(within, axis=2), axis=1), bool)
+
+
+def _median(values: NDArray[np.floating]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _mean(values: NDArray[np.floating]) -> float:

@@ -110,7 +110,7 @@ def adopt(network: DetectorNetwork, yunet: Path) -> None:
         for level in range(len(STRIDES)):
             # Class, box, objectness, landmarks of each stride; here class, objectness, box, landmarks.
             parts = [heads[kind * len(STRIDES) + level] for kind in (0, 2, 1, 3)]
-            for depth, layer in enumerate(network.heads[level]):
+            for depth, layer in enumerate(network.heads[level].children()):
                 assert isinstance(layer, nn.Conv2d)
                 assert layer.bias is not None
                 layer.weight.copy_(torch.cat([part[depth][0] for part in parts]))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .label import Labels
+from .label import LANDMARKS_MIRRORED, Labels
 from .teachers import Image
 
 SIDE: Final = 320  # of a canvas
@@ -31,7 +31,6 @@ FAR_TURN: Final = (0.08, 60.0)  # and of so many canvases
 GREY, DIM, DARKEST, BLUR, NOISE, JPEG, COVER = 0.3, 0.2, -3.5, 0.2, 0.2, 0.3, 0.1
 AROUND: Final = 0.7  # of the pictures that leave room have another one without people behind them
 SHARES: Final = (0.62, 0.16, 0.22)  # of scenes with faces, pictures without people, single faces
-LANDMARKS_MIRRORED: Final = (1, 0, 2, 4, 3)
 
 
 Region = tuple[int, int, int, int]

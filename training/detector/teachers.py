@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from occam_sdk.backends import Network, Runtime, open_session
 from occam_sdk.errors import BackendError
 from occam_sdk.types import Face
-from occam_sdk.video.faces import CENTERFACE_MIN_SCORE, LONG_SIDE, CenterFace, FaceDetector
+from occam_sdk.video.faces import CENTERFACE_MIN_SCORE, LONG_SIDE, CenterFace
 
 MAX_OVERLAP: Final = 0.3  # intersection over union above which two boxes are one face
 
@@ -63,12 +63,10 @@ def overlaps(boxes: Floats, others: Floats) -> Floats:
     return np.asarray(common / np.maximum(union, 1e-9), np.float32)
 
 
-def seen_by(detectors: Sequence[FaceDetector], image: Image) -> tuple[Face, ...]:
-    """Faces that any of these sees, each once: as where it was seen most surely."""
-    seen = [face for detector in detectors for face in detector.detect(image)]
-    seen.sort(key=lambda face: -face.confidence)
+def merged(seen: Sequence[Face]) -> tuple[Face, ...]:
+    """Of the sightings of a picture each face once: as where it was seen most surely."""
     kept: list[Face] = []
-    for face in seen:
+    for face in sorted(seen, key=lambda face: -face.confidence):
         others = np.array([other.box_xyxy for other in kept], np.float32).reshape(-1, 4)
         if not (overlaps(face.box_xyxy[None], others) > MAX_OVERLAP).any():
             kept.append(face)
