@@ -35,7 +35,7 @@ BANDS: Final = 40
 HIDDEN: Final = 256
 LAYERS: Final = 2
 LINEAR_HZ: Final = 1000.0  # up to there the mel scale is linear, with so many mel a hertz:
-MEL_A_HZ: Final = 3 / 200
+MEL_PER_HZ: Final = 3 / 200
 LOG_STEP: Final = np.log(6.4) / 27  # of a mel, above
 GATES: Final = (0, 3, 1, 2)  # input, output, forget, cell, of PyTorch's input, forget, cell, output
 
@@ -63,13 +63,13 @@ def mel_filters() -> Floats:
 
 def _mel(hz: float) -> float:
     """Of a frequency above ``LINEAR_HZ``."""
-    return LINEAR_HZ * MEL_A_HZ + float(np.log(hz / LINEAR_HZ) / LOG_STEP)
+    return LINEAR_HZ * MEL_PER_HZ + float(np.log(hz / LINEAR_HZ) / LOG_STEP)
 
 
 def _hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    bend = LINEAR_HZ * MEL_A_HZ
+    bend = LINEAR_HZ * MEL_PER_HZ
     above = LINEAR_HZ * np.exp(LOG_STEP * (mel - bend))
-    return np.where(mel < bend, mel / MEL_A_HZ, above)
+    return np.where(mel < bend, mel / MEL_PER_HZ, above)
 
 
 def speech_onnx(weights: dict[str, torch.Tensor]) -> bytes:
