@@ -92,7 +92,8 @@ class SessionInfo:
     Attributes:
         backend: runtime and its version, as "openvino 2026.4.1".
         device: the runtime's own name of the device.
-        layers: how many convolutions and matrix products are computed in each number format.
+        layers: how many convolutions, matrix products and recurrent layers are computed in each number
+            format.
         engine: file of a compiled engine and why it was built, if the runtime makes one.
         notes: what was asked for and is not what runs, and why; what to know of the numbers.
     """

@@ -31,6 +31,7 @@ COMPUTE: Final = (
     "Conv",
     "Gemm",
     "MatMul",
+    "LSTM",
 )  # also QLinearConv, FusedConv, ConvTranspose, QGemm, ...
 FORMATS: Final = {
     "float": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",

@@ -21,7 +21,7 @@ except ImportError as error:
 
 NAMES: Final = {"cpu": "CPU", "intel:gpu": "GPU", "intel:npu": "NPU", "intel:auto": "AUTO"}
 COMPUTE_LAYERS: Final = {
-    "Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"
+    "Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq"
 }  # fmt: skip
 FORMATS: Final = {"i8": "int8", "u8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 # The float part of a network is computed in just this: without the hint a CPU with bfloat16 answers
