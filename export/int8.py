@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from occam_sdk.types import Face
 from occam_sdk.video.expression import grey_input
 from occam_sdk.video.faces import detector_input, open_detector
 from occam_sdk.video.follow import intersection_over_union
+from training.detector.label import decoded
 from training.faces import LabelledFaces
 from training.voice import load_voices
 
@@ -278,11 +278,8 @@ def detector(folder: Path, scenes: Path) -> Candidate:
     with zipfile.ZipFile(scenes) as archive:
         names = sorted(name for name in archive.namelist() if name.lower().endswith(".jpg"))
         drawn = np.random.default_rng(SEED).permutation(len(names))[: 2 * SCENES]
-        pictures = [
-            cv2.imdecode(np.frombuffer(archive.read(names[i]), np.uint8), cv2.IMREAD_COLOR)
-            for i in drawn
-        ]
-    images = [np.asarray(picture, np.uint8) for picture in pictures if picture is not None]
+        pictures = [decoded(archive.read(names[i])) for i in drawn]
+    images = [picture for picture in pictures if picture is not None]
     if len(images) <= SCENES:
         raise ValueError(
             f"{scenes}: {len(images)} pictures; {SCENES} are to calibrate on, and more to judge by"

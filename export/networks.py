@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -46,7 +45,7 @@ def detector_onnx(network: DetectorNetwork) -> bytes:
         3: GRID * torch.export.Dim("columns", min=1),
     }
     example = torch.zeros(2, 3, 4 * GRID, 6 * GRID)
-    return _export(folded(network), example, "image", OUTPUTS, sizes)
+    return _export(network, example, "image", OUTPUTS, sizes)
 
 
 def as_torch(model: onnx.ModelProto, architecture: str) -> FaceNetwork:
@@ -71,11 +70,11 @@ def folded(network: Module) -> Module:
     """A copy in which every convolution has swallowed the batch norm that follows it."""
     network = copy.deepcopy(network).eval()
     for parent in network.modules():
-        if isinstance(parent, nn.Sequential):
-            for number, (first, second) in enumerate(pairwise(parent)):
-                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                    parent[number] = fuse_conv_bn_eval(first, second)
-                    parent[number + 1] = nn.Identity()
+        if isinstance(parent, nn.Sequential) and len(parent) == 2:
+            first, second = parent
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                parent[0] = fuse_conv_bn_eval(first, second)
+                parent[1] = nn.Identity()
     return network
 
 

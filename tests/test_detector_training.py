@@ -131,6 +131,11 @@ def test_no_network_is_refused_as_centerface(tmp_path: Path) -> None:
         CenterFaceAt(tmp_path / "c.onnx")
 
 
+def test_another_network_is_refused_as_centerface() -> None:
+    with pytest.raises(ValueError, match=r"voice.onnx: is not CenterFace .* export.centerface"):
+        CenterFaceAt(DEFAULT_BUNDLE / "voice.onnx")
+
+
 def test_centerface_looks_at_a_picture_in_the_size_that_is_asked_for() -> None:
     """Of the bundle, on the clip that comes with it."""
     teacher = CenterFaceAt(DEFAULT_BUNDLE / "detector.onnx", 160)

@@ -285,6 +285,11 @@ def has_bfloat16(settings: Settings, device: torch.device) -> bool:
     """Whether to compute in bfloat16: as asked, or where the processor does it fast."""
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
+    return is_fast_in_bfloat16(device)
+
+
+def is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether a processor computes in bfloat16 itself, and does not only imitate it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()

@@ -28,7 +28,7 @@ from occam_sdk.backends import SessionInfo
 from occam_sdk.recognizer import STILL_LONG_SIDE
 from occam_sdk.video.faces import BundleDetector
 
-from ..fit import update_average
+from ..fit import is_fast_in_bfloat16, update_average
 from ..optimiser import Optimiser
 from ..runs import Run, add_settings, settings_of
 from .judge import Tally
@@ -136,12 +136,13 @@ def _epoch(
 ) -> dict[str, Any]:
     """The mean losses, and how long it took."""
     network.train()
+    mixed = is_fast_in_bfloat16(torch.device("cpu"))
     started = time.perf_counter()
     sums: dict[str, float] = {}
     seed = settings.seed * 10_000 + epoch
     for step, canvases in enumerate(pictures.batches(settings.steps, settings.batch, seed)):
         image = as_input(canvases).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             maps = network(image)
         parts = loss(maps, targets(canvases), SIDE, SIDE)
         error = sum(parts.values(), torch.zeros(()))

@@ -96,6 +96,12 @@ def pictures(archives: Sequence[Path], patterns: Sequence[str], most: int) -> li
     return found
 
 
+def decoded(content: bytes) -> Image | None:
+    """(H, W, 3) uint8 BGR of an encoded picture, None if it is none."""
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return None if image is None else np.asarray(image, np.uint8)
+
+
 class Judge:
     """Shows pictures of zip files to both teachers; one for each process.
 
@@ -112,11 +118,9 @@ class Judge:
 
     def judge(self, archive: int, member: str) -> Judged | None:
         """One picture; None if it is none."""
-        content = np.frombuffer(self._archives[archive].read(member), np.uint8)
-        decoded = cv2.imdecode(content, cv2.IMREAD_COLOR)
-        if decoded is None:
+        image = decoded(self._archives[archive].read(member))
+        if image is None:
             return None
-        image = np.asarray(decoded, np.uint8)
         found = judge(image, self._yunet, self._centerface)
         if "without_people" in member:
             found = found[0][:0], found[1][:0], found[2][:0]

@@ -83,7 +83,6 @@ def _of_canvas(
     size = (box[:, 2:] - box[:, :2]).prod(1).sqrt()
     apart = (middles[:, None] - centre).abs().amax(2)  # (K, N)
     reach = torch.maximum(REACH[0] * strides[:, None], REACH[1] * size)
-    reach = torch.minimum(reach, torch.maximum(0.75 * strides[:, None], 0.5 * size))
     answers_for = certain & (size >= lowest[:, None]) & (size < highest[:, None])
     near = torch.where(answers_for, apart / reach, torch.inf)
     distance, chosen = near.min(1)

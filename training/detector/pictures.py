@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .label import LANDMARKS_MIRRORED, Labels
+from .label import LANDMARKS_MIRRORED, Labels, decoded
 from .teachers import Image
 
 SIDE: Final = 320  # of a canvas
@@ -70,14 +70,19 @@ def split(labels: Labels, part: str) -> NDArray[np.int64]:
 
 
 def read(labels: Labels, rows: NDArray[np.int64]) -> list[Image]:
-    """The pictures of these rows, (H, W, 3) uint8 BGR."""
+    """The pictures of these rows, (H, W, 3) uint8 BGR.
+
+    Raises:
+        ValueError: one is no picture any more.
+    """
     found: dict[int, Image] = {}
     for index, path in enumerate(labels.archives):
         with zipfile.ZipFile(path) as archive:
             for row in rows[labels.archive[rows] == index].tolist():
-                content = archive.read(str(labels.member[row]))
-                image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-                found[row] = np.asarray(image, np.uint8)
+                image = decoded(archive.read(str(labels.member[row])))
+                if image is None:
+                    raise ValueError(f"{path}: {labels.member[row]} is no picture any more")
+                found[row] = image
     return [found[row] for row in rows.tolist()]
 
 
@@ -242,9 +247,8 @@ def _moved(
     centre = (box[:, :2] + box[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
     half = (box[:, 2:] - box[:, :2]) / 2 * aim.scale
     whole = np.concatenate([centre - half, centre + half], axis=1)
-    limits = np.array([region[:2], region[2:]], np.float64).reshape(-1)
     seen = np.concatenate(
-        [np.maximum(whole[:, :2], limits[:2]), np.minimum(whole[:, 2:], limits[2:])], axis=1
+        [np.maximum(whole[:, :2], region[:2]), np.minimum(whole[:, 2:], region[2:])], axis=1
     )
     area = np.prod(np.maximum(seen[:, 2:] - seen[:, :2], 0), axis=1)
     share = area / np.maximum(np.prod(2 * half, axis=1), 1e-6)

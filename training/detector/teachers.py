@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from occam_sdk.backends import Network, Runtime, open_session
 from occam_sdk.errors import BackendError
 from occam_sdk.types import Face
-from occam_sdk.video.faces import CENTERFACE_MIN_SCORE, LONG_SIDE, CenterFace
+from occam_sdk.video.faces import CENTERFACE_MAPS, CENTERFACE_MIN_SCORE, LONG_SIDE, CenterFace
+from occam_sdk.video.follow import intersection_over_union
 
 MAX_OVERLAP: Final = 0.3  # intersection over union above which two boxes are one face
 
@@ -30,7 +31,7 @@ class CenterFaceAt:
         threads: of the CPU; None leaves it to the runtime.
 
     Raises:
-        ValueError: it is no network.
+        ValueError: it is no network, or another one.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class CenterFaceAt:
             session = open_session(network, Runtime("openvino", "cpu", "fp32", threads))
         except BackendError as error:
             raise ValueError(f"{path}: {error}") from error
+        if not session.ports[1] >= CENTERFACE_MAPS:
+            raise ValueError(f"{path}: is not CenterFace as python -m export.centerface makes it")
         self._centerface, self._long_side = CenterFace(session, min_score=min_score), long_side
 
     def detect(self, image: Image) -> tuple[Face, ...]:
@@ -67,7 +70,6 @@ def merged(seen: Sequence[Face]) -> tuple[Face, ...]:
     """Of the sightings of a picture each face once: as where it was seen most surely."""
     kept: list[Face] = []
     for face in sorted(seen, key=lambda face: -face.confidence):
-        others = np.array([other.box_xyxy for other in kept], np.float32).reshape(-1, 4)
-        if not (overlaps(face.box_xyxy[None], others) > MAX_OVERLAP).any():
+        if all(intersection_over_union(face, other) <= MAX_OVERLAP for other in kept):
             kept.append(face)
     return tuple(kept)

@@ -15,9 +15,7 @@ from ..backends import Session
 from ..types import Face
 
 STRIDES: Final = (8, 16, 32)  # pixels from one cell of a map to the next
-MAPS: Final = frozenset(
-    f"stride_{stride}" for stride in STRIDES
-)  # what the bundle's own detector says
+MAPS: Final = frozenset(f"stride_{stride}" for stride in STRIDES)  # of a detector of our own
 CENTERFACE_MAPS: Final = frozenset({"heatmap", "log_size", "offset", "landmarks"})
 CENTERFACE_STRIDE: Final = 4
 CENTERFACE_MIN_SCORE: Final = 0.4
@@ -25,9 +23,7 @@ GRID: Final = STRIDES[-1]  # the input's sides are multiples of this
 MIN_SCORE: Final = 0.6  # chosen on Valid
 MAX_OVERLAP: Final = 0.3  # intersection over union above which two boxes are one face
 MIN_AGREEMENT: Final = 0.6  # least of the boxes of a face that it is the mean of
-SMALLEST_PX: Final = (
-    16.0  # a face needs so many pixels of what the network is shown (root of its area)
-)
+SMALLEST_PX: Final = 16.0  # what a face must have of what the network is shown (root of its area)
 LONG_SIDE: Final = 320
 MIN_LONG_SIDE: Final = 160  # a smaller picture is enlarged to this
 MAX_LONG_SIDE: Final = 1920
