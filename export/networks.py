@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -46,24 +45,6 @@ def detector_onnx(network: DetectorNetwork) -> bytes:
     }
     example = torch.zeros(2, 3, 4 * GRID, 6 * GRID)
     return _export(network, example, "image", OUTPUTS, sizes)
-
-
-def as_torch(model: onnx.ModelProto, architecture: str) -> FaceNetwork:
-    """The face network of an ONNX file of ours, in PyTorch, with the very weights of the file.
-
-    Raises:
-        ValueError: the file holds another network.
-    """
-    network = folded(FaceNetwork(architecture))
-    state = {
-        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
-        for tensor in model.graph.initializer
-    }
-    try:
-        network.load_state_dict({name: state[name] for name in network.state_dict()})
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"expression.onnx: is no {architecture} ({error})") from error
-    return network.eval()
 
 
 def folded(network: Module) -> Module:

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from occam_sdk.backends import BATCH, Runtime, Session, in_batches, open_session
-from occam_sdk.bundle import MANIFEST, Bundle, load_bundle
+from occam_sdk.bundle import Bundle, load_bundle
 from occam_sdk.errors import BackendError, OccamError
 from occam_sdk.verify import Check, every_runtime
 from occam_sdk.verify import verify as verify_samples
@@ -150,11 +150,9 @@ def _reference(bundle: Bundle, images: Floats) -> tuple[Outputs, str]:
         runtime = Runtime("onnxruntime", "cpu", "fp32")
         session = open_session(bundle.network("expression"), runtime)
         return in_batches(session, "image", images), "onnxruntime (reference)"
-    from .networks import as_torch
+    from training.judge import load_network
 
-    manifest = json.loads((bundle.path / MANIFEST).read_text(encoding="utf-8"))
-    model = onnx.load_from_string(bundle.read("expression.onnx"))
-    network = as_torch(model, manifest["face"]["architecture"])
+    network = load_network(bundle.path)
     with torch.no_grad():
         parts = [
             network(torch.from_numpy(part))

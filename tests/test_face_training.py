@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
+from occam_sdk.backends import open_session  # noqa: E402
+from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
 from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402
-from training import distil, face, fit, judge  # noqa: E402
+from training import distil, face, fit, judge, shipped  # noqa: E402
 from training.augment import augment  # noqa: E402
 from training.faces import Batch, LabelledFaces  # noqa: E402
 from training.network import ARCHITECTURES, HEADS, FaceNetwork, cost  # noqa: E402
@@ -340,7 +343,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
 def test_a_start_that_is_no_run_or_of_another_architecture_is_refused(
     faces: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match="no run of training"):
+    with pytest.raises(FileNotFoundError, match=r"neither a bundle .* nor a run"):
         face.train([faces], tmp_path / "second", SETTINGS, face.Origin(tmp_path / "nothing"))
     face.train([faces], tmp_path / "first", SETTINGS)
     large = large_cache(tmp_path / "large")
@@ -369,6 +372,52 @@ def test_the_transfer_fits_the_heads_first_and_then_everything(faces: Path, tmp_
     assert json.loads((tmp_path / "third" / "settings.json").read_text())["start"]["run"] == "first"
 
 
+# What ships as a start
+
+
+def test_the_network_of_a_bundle_says_in_pytorch_what_the_bundle_says() -> None:
+    network = judge.load_network(DEFAULT_BUNDLE)
+    faces = np.random.default_rng(0).normal(size=(5, 1, SIZE, SIZE)).astype(np.float32)
+    session = open_session(load_bundle(DEFAULT_BUNDLE).read("expression.onnx"))
+    wanted = session.run({"image": faces})
+    with torch.no_grad():
+        said = network(torch.from_numpy(faces))
+        # Learning from the batch's own statistics, it still says the same: they are those it was told.
+        shipped.measure_norms(network, torch.from_numpy(faces))
+        retold = network.eval()(torch.from_numpy(faces))
+        learning = network.train()(torch.from_numpy(faces))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(said[name], value, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(retold[name], value, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(learning["emotion"], wanted["emotion"], atol=0.05)
+
+
+def test_a_run_starts_from_a_bundle_and_is_taught_by_it(faces: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=1, warmup_epochs=0, rate=1e-9, distillation=0.5)
+    origin = face.Origin(start=DEFAULT_BUNDLE, teachers=(DEFAULT_BUNDLE,))
+    network = face.train([faces], tmp_path / "run", settings, origin)
+    for (name, here), there in zip(
+        network.named_parameters(), judge.load_network(DEFAULT_BUNDLE).parameters(), strict=True
+    ):
+        if name.endswith("0.weight"):  # filters; the factors of batch norms undo what was measured
+            torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
+    recorded = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert recorded["start"]["network"] == recorded["teachers"]["models"]
+    assert judge.load_statistics(tmp_path / "run").mean == load_bundle(DEFAULT_BUNDLE).face.mean
+
+
+def test_a_bundle_whose_face_network_is_unknown_is_no_start(faces: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "theirs"
+    shutil.copytree(DEFAULT_BUNDLE, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["face"]["architecture"] = "theirs"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    for origin in (face.Origin(bundle), face.Origin(teachers=(bundle,))):
+        settings = dataclasses.replace(SETTINGS, distillation=0.5 * bool(origin.teachers))
+        with pytest.raises(ValueError, match="face network is a theirs"):
+            face.train([faces], tmp_path / "run", settings, origin)
+
+
 # Teachers
 
 
@@ -382,16 +431,14 @@ def test_a_network_comes_to_say_what_its_teachers_say(faces: Path, tmp_path: Pat
     )
     learner = face.train([faces], tmp_path / "learner", taught_only, face.Origin(teachers=teachers))
     pixels = torch.from_numpy(striped(np.arange(7)))[:, None].float() / 255
-    known = [
-        distil.Teacher(judge.load_network(run), judge.load_statistics(run)) for run in teachers
-    ]
+    known = [distil.Teacher(judge.load_network(run), *judge.load_scale(run)) for run in teachers]
     taught = distil.mean_scores(known, pixels)["emotion"]
     torch.testing.assert_close(taught.sum(1), torch.ones(7))
     other = face.train(
         [faces], tmp_path / "other", dataclasses.replace(taught_only, distillation=0.0)
     )
     told = [
-        distil.mean_scores([distil.Teacher(network, known[0].measured)], pixels)["emotion"]
+        distil.mean_scores([known[0]._replace(network=network)], pixels)["emotion"]
         for network in (learner, other)
     ]
     assert (told[0] - taught).abs().mean() < (told[1] - taught).abs().mean()

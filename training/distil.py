@@ -13,24 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .faces import Statistics
 from .network import FaceNetwork
 
 
 class Teacher(NamedTuple):
-    """A finished run's network, and the grey mean and spread that it knows."""
+    """A finished network, and the grey mean and spread that it knows."""
 
     network: FaceNetwork
-    measured: Statistics
+    mean: float
+    std: float
 
 
 @torch.no_grad()
 def mean_scores(teachers: Sequence[Teacher], pixels: Tensor) -> dict[str, Tensor]:
     """The teachers' mean scores over seven and eight classes for (N, 1, S, S) faces in [0, 1]."""
-    outs = [
-        teacher.network((pixels - teacher.measured.mean) / teacher.measured.std)
-        for teacher in teachers
-    ]
+    outs = [teacher.network((pixels - teacher.mean) / teacher.std) for teacher in teachers]
     return {
         head: torch.stack([out[head].float().softmax(1) for out in outs]).mean(0)
         for head in ("emotion", "ferplus")

@@ -10,7 +10,8 @@ masked. The two-step transfer to another corpus is the same command with a start
     python -m training.face --faces runs/rafdb runs/sfew --out runs/transferred \
         --from-run runs/face --heads-epochs 5 --rate 3e-4
 
-First the heads are fitted alone, then all of the network at the lower rate. Where the start is a larger
+The run may be a bundle, as the one that ships. First the heads are fitted alone, then all of the network
+at the lower rate. Where the start is a larger
 network (resnet-lite from resnet-wide), blocks and channels are left out of it. Every epoch leaves a
 checkpoint, from which a run that was killed goes on. On several GPUs or machines, or with several
 processes of one machine: torchrun --nproc-per-node 2 -m training.face ...
@@ -33,15 +34,16 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from .cache import write_whole
-from .clips import open_network
+from .clips import Network, open_network
 from .cut import can_cut, cut
 from .distil import Teacher
 from .faces import LabelledFaces, Statistics
 from .fit import Phase, Settings, State, Team, Trainer, phases, this_team
-from .judge import evaluate, load_network, load_statistics
-from .network import ARCHITECTURES, FaceNetwork
+from .judge import evaluate, load_network, load_scale
+from .network import ARCHITECTURES, Architecture, FaceNetwork
 from .pretrained import DLIB_SHA256, Layer, adopt, check_shape, read_dlib
 from .runs import Run, add_settings, settings_of
+from .shipped import is_bundle, measure_norms
 
 NORM_FACES: Final = 512  # that fix the batch norms of a pre-trained network
 
@@ -51,9 +53,10 @@ class Origin:
     """What a run learns from besides faces; all of it finished, none of it needed.
 
     Attributes:
-        start: folder of a run whose network is the first one of this run; a larger one is cut down.
+        start: folder of a run, or of a bundle, whose network is the first one of this run; a larger one
+            is cut down.
         pretrained: dlib's network, see ``training.pretrained``, whose weights are the first ones.
-        teachers: folders of runs whose networks' mean scores are learnt, too.
+        teachers: folders of runs, or of bundles, whose networks' mean scores are learnt, too.
     """
 
     start: Path | None = None
@@ -136,16 +139,20 @@ def _train(
     torch.manual_seed(settings.seed)
     network = FaceNetwork(settings.architecture, dropout=settings.dropout)
     some = rows[:: -(-len(rows) // NORM_FACES)]
-    begun = None if start is None else load_network(start)
-    if begun is not None and begun.architecture == network.architecture:
-        network.load_state_dict(begun.state_dict())
-    elif begun is not None:
-        pixels = data.batch(some).faces[:, None].float() / 255
-        cut(begun, network, (pixels - measured.mean) / measured.std)
+    if start is not None:
+        begun = load_network(start)
+        pixels = (data.batch(some).faces[:, None].float() / 255 - measured.mean) / measured.std
+        if begun.architecture != network.architecture:
+            cut(begun, network, pixels)
+        else:
+            network.load_state_dict(begun.state_dict())
+            if is_bundle(start):
+                measure_norms(network, pixels)
     elif layers is not None:
         adopt(network, layers, data.batch(some).faces, measured.mean, measured.std)
     teachers = tuple(
-        Teacher(load_network(run).to(team.device), load_statistics(run)) for run in origin.teachers
+        Teacher(load_network(folder).to(team.device), *load_scale(folder))
+        for folder in origin.teachers
     )
     network = network.to(team.device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
@@ -183,16 +190,23 @@ def _patience_ended(best: State, epoch: int, phase: Phase, settings: Settings) -
 
 def _started(start: Path, architecture: str) -> dict[str, Any]:
     """What identifies the run that this one starts from, if it can."""
-    if not (start / "checkpoint.pt").is_file():
-        raise FileNotFoundError(f"{start}: no run of training.face, it has no checkpoint.pt")
     network = open_network(start)
-    begun, wanted = ARCHITECTURES[network.architecture], ARCHITECTURES[architecture]
+    begun, wanted = _shape(start, network), ARCHITECTURES[architecture]
     if begun != wanted and not can_cut(begun, wanted):
         raise ValueError(
             f"{start}: is a {network.architecture}, {architecture} cannot start from it; "
             "give the same --architecture, or start resnet-lite from a resnet-wide"
         )
     return {"run": start.name, "network": network.key}
+
+
+def _shape(folder: Path, network: Network) -> Architecture:
+    if network.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{folder}: its face network is a {network.architecture}, which cannot be trained here; "
+            f"name a bundle or a run of one of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[network.architecture]
 
 
 def _recorded(origin: Origin, settings: Settings) -> dict[str, Any]:
@@ -207,7 +221,7 @@ def _recorded(origin: Origin, settings: Settings) -> dict[str, Any]:
     for folder in origin.teachers:
         teacher = open_network(folder)
         size = ARCHITECTURES[settings.architecture].size
-        if ARCHITECTURES[teacher.architecture].size != size:
+        if _shape(folder, teacher).size != size:
             raise ValueError(
                 f"{folder}: is a {teacher.architecture}, which cannot judge the faces of {size} pixels "
                 f"that {settings.architecture} learns from; name another of --teachers"
@@ -218,8 +232,7 @@ def _recorded(origin: Origin, settings: Settings) -> dict[str, Any]:
 
 def _as_started(measured: Statistics, start: Path) -> Statistics:
     """Grey mean and spread as the network knows them, the classes' frequency of the new data."""
-    known = load_statistics(start)
-    return Statistics(known.mean, known.std, measured.prior)
+    return Statistics(*load_scale(start), measured.prior)
 
 
 def main() -> None:
@@ -231,10 +244,16 @@ def main() -> None:
         "--faces", type=Path, nargs="+", required=True, help="folders from training.prepare"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
-    parser.add_argument("--from-run", type=Path, help="folder of the run to start from")
+    parser.add_argument(
+        "--from-run", type=Path, help="folder of the run, or of the bundle, to start from"
+    )
     parser.add_argument("--pretrained", type=Path, help="dlib's network, as first weights")
     parser.add_argument(
-        "--teachers", type=Path, nargs="+", default=[], help="folders of runs to learn from, too"
+        "--teachers",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders of runs, or of bundles, that teach",
     )
     add_settings(parser, Settings)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a face network says of labelled faces, and how right it is; networks of finished runs."""
+"""What a face network says of labelled faces, and how right it is; networks of runs and of bundles."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .faces import LabelledFaces, Statistics
 from .fit import Settings
 from .metrics import accuracy, ccc, recalls
 from .network import FaceNetwork
+from .shipped import bundle_network, bundle_scale, is_bundle
 
 SEVEN_OF_EIGHT: Final = [FERPLUS_LABELS.index(name) for name in LABELS]
 """Where the seven classes are among the eight."""
@@ -79,12 +80,22 @@ def evaluate(
     return {**result, "worth": sum(worth) / len(worth)}
 
 
-def load_network(run: Path) -> FaceNetwork:
-    """The averaged network of a run's best epoch."""
-    saved = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-    network = FaceNetwork(json.loads((run / "settings.json").read_text())["architecture"])
+def load_network(folder: Path) -> FaceNetwork:
+    """The averaged network of a run's best epoch, or that of a bundle."""
+    if is_bundle(folder):
+        return bundle_network(folder)
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
+    network = FaceNetwork(json.loads((folder / "settings.json").read_text())["architecture"])
     network.load_state_dict(saved["best"]["network"])
     return network.eval()
+
+
+def load_scale(folder: Path) -> tuple[float, float]:
+    """Grey mean and spread in [0, 1] that the network of a run or of a bundle knows."""
+    if is_bundle(folder):
+        return bundle_scale(folder)
+    measured = load_statistics(folder)
+    return measured.mean, measured.std
 
 
 def load_statistics(run: Path) -> Statistics:
