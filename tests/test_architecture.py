@@ -20,10 +20,11 @@ LAYERS = (
     {"backends", "media"},
     {"bundle"},
     {"audio", "video"},
-    {"fusion"},
+    {"fusion", "sources"},
+    {"stream"},
     {"doctor", "recognizer", "verify"},
     {"_options"},
-    {"_doctor_command", "_runtime_commands"},
+    {"_doctor_command", "_live_command", "_runtime_commands"},
     {"__main__"},
 )
 """A module imports only what stands in a line above its own."""
@@ -110,11 +111,19 @@ def test_fusion_needs_only_the_bundle_the_types_and_the_softmax() -> None:
 
 def test_only_what_decodes_opens_media() -> None:
     users = {file for file in FILES if "media" in {name[0] for name in _own(file)}}
-    assert users <= {"audio/decode.py", "video/decode.py", "recognizer.py", "__main__.py"}
+    assert users <= {
+        "audio/decode.py",
+        "video/decode.py",
+        "recognizer.py",
+        "sources.py",
+        "__main__.py",
+    }
 
 
 def test_only_the_command_line_knows_the_command_lines_libraries() -> None:
-    command_line = ("__main__.py", "_options.py", "_doctor_command.py", "_runtime_commands.py")
+    command_line = (
+        "__main__.py", "_options.py", "_doctor_command.py", "_live_command.py", "_runtime_commands.py",
+    )  # fmt: skip
     for file in FILES:
         if file not in command_line:
             assert not {name[0] for name in _imports(_tree(file), file)} & {"typer", "rich"}, file

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .errors import BackendError, BackendWarning, BundleError, MediaError, OccamError
     from .labels import LABELS
     from .recognizer import Recognizer, RecognizerInfo
+    from .stream import Stream, StreamUpdate
     from .types import (
         ClipResult,
         Face,
@@ -48,6 +49,8 @@ _MODULES = {
     "OccamError": "errors",
     "Recognizer": "recognizer",
     "RecognizerInfo": "recognizer",
+    "Stream": "stream",
+    "StreamUpdate": "stream",
     "TimelineRow": "types",
     "Waveform": "types",
     "demo_clip": "demo",
@@ -68,6 +71,8 @@ __all__ = [
     "OccamError",
     "Recognizer",
     "RecognizerInfo",
+    "Stream",
+    "StreamUpdate",
     "TimelineRow",
     "Waveform",
     "demo_clip",

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, _doctor_command, _runtime_commands
+from . import __version__, _doctor_command, _live_command, _runtime_commands
 from ._options import (
     BackendOption,
     BundleOption,
@@ -112,6 +112,7 @@ def info(
     out.print(table)
 
 
+_live_command.register(app)
 _runtime_commands.register(app)
 _doctor_command.register(app)
 

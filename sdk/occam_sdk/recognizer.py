@@ -25,6 +25,8 @@ from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundl
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
 from .media import Damage, probe
+from .sources import open_source
+from .stream import Scored, Stream, StreamUpdate
 from .types import (
     ClipResult,
     Face,
@@ -41,7 +43,7 @@ from .video.decode import VideoFile
 from .video.expression import ExpressionNetwork
 from .video.faces import FaceDetector, open_detector
 from .video.follow import follow
-from .video.watched import Watched
+from .video.watched import Timeline, Watched
 
 MAX_FACES: Final = 8  # of a clip's frame, the largest: a crowd in the background decides nothing
 STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
@@ -300,6 +302,52 @@ class Recognizer:
             sound = pieces(iter([waveform])) if waveform is not None else iter(())
             return self._predict(stages, source, _in_order(clip), sound, tell)
 
+    def stream(
+        self,
+        source: int | str | os.PathLike[str] | None = None,
+        *,
+        window_s: float = 3.0,
+        hop_s: float = 0.5,
+        on_update: Callable[[StreamUpdate], None] | None = None,
+    ) -> Stream:
+        """What a camera, an address, a file or pushed frames show, while they are shown.
+
+        Every ``hop_s`` seconds the last ``window_s`` are judged as a clip is. A live source is never waited
+        for: under load the oldest frames are dropped and counted. One that vanishes is asked again after
+        a while that grows to 8 s; meanwhile each update says how long it has been gone.
+
+        Args:
+            source: a camera's index, an address as ``rtsp://camera/1``, a file; None: frames and sound
+                come by ``push_frame`` and ``push_audio``, from whichever thread.
+            window_s: seconds that an update is about.
+            hop_s: seconds from one update to the next, at most ``window_s``.
+            on_update: called with each update, in a thread of the stream's own, in place of iterating.
+
+        Returns:
+            A running stream: iterate over it, and ``close`` it, unless the loop has run to its end.
+
+        Raises:
+            MediaError: the source cannot be opened.
+            TypeError, ValueError: no such source, window or hop.
+            RuntimeError: this Recognizer is closed.
+
+        Example:
+            >>> from occam_sdk import Recognizer, demo_clip
+            >>> with Recognizer() as recognizer:
+            ...     labels = [update.label for update in recognizer.stream(demo_clip())]
+            >>> labels[-1]
+            'Happy'
+        """
+        with self._turn():
+            return Stream(
+                _Live(self),
+                None if source is None else open_source(source),
+                window_s=window_s,
+                hop_s=hop_s,
+                chunks=self._bundle.face.chunks,
+                on_update=on_update,
+            )
+
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
         media = probe(path)
         video, audio = VideoFile(path), AudioFile(path)
@@ -335,7 +383,6 @@ class Recognizer:
         voice, voice_note, heard_s = self._listen(
             stages.classifier, sound, _ignore if timeline else tell
         )
-        fused = fuse(face, voice, self._bundle.fusion)
         notes = [] if source.has_video else ["no video track"]
         if face is None and source.has_video:
             notes.append("no face was found")
@@ -343,6 +390,17 @@ class Recognizer:
             notes.append("no audio track")
         elif voice_note:
             notes.append(voice_note)
+        return self._fused(face, voice, timeline, max(watched.span_s, heard_s), notes)
+
+    def _fused(
+        self,
+        face: ModalityScores | None,
+        voice: ModalityScores | None,
+        timeline: Timeline,
+        duration_s: float,
+        notes: list[str],
+    ) -> ClipResult:
+        fused = fuse(face, voice, self._bundle.fusion)
         return ClipResult(
             scores=fused.scores,
             valence=face.valence if face else None,
@@ -352,7 +410,7 @@ class Recognizer:
             voice=voice,
             weights=fused.weights,
             timeline=timeline,
-            duration_s=max(watched.span_s, heard_s),
+            duration_s=duration_s,
             notes=tuple(notes),
         )
 
@@ -418,6 +476,47 @@ class Recognizer:
             if self._stages is None:
                 raise RuntimeError("this Recognizer is closed; make a new one")
             yield self._stages
+
+
+class _Live:
+    """What a stream asks of a recognizer, a turn at a time: clips and pictures come in between."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Faces of one picture."""
+        with self._recognizer._turn() as stages:
+            return stages.video_detector.detect(image)
+
+    def score(self, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> list[Scored]:
+        """What the largest of the faces show."""
+        faces = _largest_first(faces)[:MAX_FACES]
+        if not faces:
+            return []
+        with self._recognizer._turn() as stages:
+            crops = self._recognizer._crops(image, faces)
+            scored = stages.expression.score(crops, np.zeros(len(faces)))
+        return [
+            (_face_scores(face, scored, row), scored.embeddings[row])
+            for row, face in enumerate(faces)
+        ]
+
+    def hear(self, waveform: Waveform) -> tuple[ModalityScores | None, str]:
+        """What the voice of a window says, or why nothing."""
+        with self._recognizer._turn() as stages:
+            voice, why, _ = self._recognizer._listen(stages.classifier, iter([waveform]), _ignore)
+        return voice, why
+
+    def conclude(
+        self, watched: Watched, voice: ModalityScores | None, notes: tuple[str, ...]
+    ) -> ClipResult:
+        """The answer about a window."""
+        recognizer = self._recognizer
+        timeline, scored = watched.main_track()
+        face = aggregate(scored, recognizer._bundle.face) if scored else None
+        why = [] if face else ["no face was found" if len(watched) else "no pictures"]
+        return recognizer._fused(face, voice, timeline, watched.span_s, [*why, *notes])
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,15 +39,16 @@ class AudioFile:
         """When the last sample so far sounds, in seconds."""
 
     def __iter__(self) -> Iterator[Waveform]:
-        return pieces(self._chunks())
+        return pieces(self.chunks())
 
-    def _chunks(self) -> Iterator[Waveform]:
+    def chunks(self) -> Iterator[Waveform]:
+        """The same as it is decoded, some hundredths of a second at a time, in place of pieces."""
         with open_media(self._path) as container:
             stream = audio_stream(container)
             if stream is None:
                 return
             start, position_s = start_s(container), None
-            resampler = _Resampler()
+            resampler = Resampler()
             for sound in decode(container, stream, self.damage):
                 due_s = time_s(sound, stream, start)
                 if position_s is None:
@@ -64,7 +65,7 @@ class AudioFile:
                 position_s = self.end_s = position_s + len(samples) / RATE_HZ
 
 
-class _Resampler:
+class Resampler:
     """Sounds of any rate, layout and sample format to (N,) float32, mono, 16 kHz, in [-1, 1]."""
 
     def __init__(self) -> None:
@@ -72,6 +73,7 @@ class _Resampler:
         self._resampler = av.AudioResampler(format="fltp", rate=RATE_HZ)
 
     def feed(self, sound: av.AudioFrame) -> Iterator[NDArray[np.float32]]:
+        """What is ready after one more sound."""
         kind = (sound.format.name, sound.layout.name, sound.sample_rate)
         if self._kind is not None and kind != self._kind:  # in joined or damaged files
             yield from self.flush()
@@ -80,6 +82,7 @@ class _Resampler:
         yield from map(_mono, self._resampler.resample(sound))
 
     def flush(self) -> Iterator[NDArray[np.float32]]:
+        """The rest."""
         yield from map(_mono, self._resampler.resample(None))
 
 

@@ -68,13 +68,13 @@ class VideoFile:
                     due_s = last_s + TICK_S
             last_s = due_s
             self.end_s = due_s + interval_s
-            yield Frame(index, due_s, _upright(picture, reformatter))
+            yield Frame(index, due_s, upright(picture, reformatter))
         if disordered:
             self.damage.notes.append(f"frames whose timestamps did not increase: {disordered}")
 
 
-def _upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR, turned and mirrored as the stream's display matrix asks for."""
+def upright(picture: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, turned and mirrored as the stream's display matrix asks for."""
     image = reformatter.reformat(picture, format="bgr24").to_ndarray()
     if _mirrored(picture):
         image = image[::-1]
