@@ -20,7 +20,7 @@ LAYERS = (
     {"backends", "media"},
     {"bundle"},
     {"audio", "video"},
-    {"fusion", "sources"},
+    {"fusion", "sources", "window"},
     {"stream"},
     {"doctor", "recognizer", "verify"},
     {"_options"},
