@@ -18,7 +18,7 @@ from occam_sdk import LABELS, Face
 from occam_sdk.backends import open_session
 from occam_sdk.bundle import load_bundle
 from occam_sdk.recognizer import STILL_LONG_SIDE
-from occam_sdk.video.faces import open_detector
+from occam_sdk.video.faces import BundleDetector
 
 Image = NDArray[np.uint8]
 Judge = Callable[[Image], str | None]
@@ -140,7 +140,7 @@ class HSEmotionOnnx(Peer):
     def _open(self) -> None:
         self._recognizer: Any = self._module.HSEmotionRecognizer(model_name=self.model)
         network = load_bundle().network("detector")
-        self._detector = open_detector(open_session(network), long_side=STILL_LONG_SIDE)
+        self._detector = BundleDetector(open_session(network), long_side=STILL_LONG_SIDE)
 
     def _weights(self) -> tuple[Path, ...]:
         return (Path.home() / ".hsemotion" / f"{self.model}.onnx",)

@@ -33,12 +33,12 @@ from occam_sdk.recognizer import STILL_LONG_SIDE
 from occam_sdk.video.align import align_face
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.expression import ExpressionNetwork
-from occam_sdk.video.faces import FaceDetector, YuNet, open_detector
+from occam_sdk.video.faces import BundleDetector, FaceDetector, YuNet
 from occam_sdk.video.follow import follow
 from training.detector.judge import SIZES, Tally
 from training.detector.label import Labels, decoded, load
 from training.detector.pictures import read, split
-from training.detector.teachers import CenterFaceAt
+from training.detector.teachers import CenterFace
 
 from .accuracy import BUNDLE
 from .accuracy_report import update_blocks
@@ -194,12 +194,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Every figure as plain JSON types; draws what ``--plots`` asks for."""
     bundle = load_bundle(args.bundle)
     session = open_session(bundle.network("detector"), Runtime("openvino", "cpu"))
-    still, frame = open_detector(session, long_side=STILL_LONG_SIDE), open_detector(session)
+    still, frame = BundleDetector(session, long_side=STILL_LONG_SIDE), BundleDetector(session)
     detectors: Detectors = {
         "bundle's, 640 px": still,
         "bundle's, 320 px": frame,
-        "CenterFace, 640 px": CenterFaceAt(args.centerface, 640),
-        "CenterFace, 320 px": CenterFaceAt(args.centerface, 320),
+        "CenterFace, 640 px": CenterFace(args.centerface, 640),
+        "CenterFace, 320 px": CenterFace(args.centerface, 320),
         "YuNet, 512 px": YuNet(args.yunet, 512, SURE),
         "YuNet, 320 px": YuNet(args.yunet, 320, SURE),
     }
@@ -235,14 +235,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         report["same_label_on_faces"] = agreement(bundle, compared, large, images)
     image = np.asarray(cv2.resize(with_people[0], SPEED_SIZE[::-1]), np.uint8)
     forms = {
-        f"bundle's, {name}": open_detector(
+        f"bundle's, {name}": BundleDetector(
             open_session(bundle.network("detector"), Runtime("openvino", "cpu", precision))
         )
         for name, precision in (("INT8", "int8"), ("float32", "fp32"))
     }
     timed: Detectors = {
         **forms,
-        "CenterFace, float32": CenterFaceAt(args.centerface, 320, threads=None),
+        "CenterFace, float32": CenterFace(args.centerface, 320, threads=None),
         "YuNet, float32 in OpenCV": YuNet(args.yunet, 320, SURE),
     }
     report["speed"] = speed(
@@ -314,7 +314,7 @@ def main() -> None:
     add("--labels", type=Path, required=True, help="of training.detector.label; scenes first")
     add("--clips", type=Path, required=True, help="folder of clips")
     add("--yunet", type=Path, required=True, help="face_detection_yunet_2023mar.onnx")
-    add("--centerface", type=Path, required=True, help="CenterFace, as export.centerface makes it")
+    add("--centerface", type=Path, required=True, help="centerface.onnx as published")
     add(
         "--pictures",
         metavar="ZIP:FOLDER",

@@ -27,7 +27,7 @@ from occam_sdk import ClipResult, Face, Frame, OccamError, Recognizer
 from occam_sdk.backends import open_session
 from occam_sdk.bundle import load_bundle
 from occam_sdk.video.decode import VideoFile
-from occam_sdk.video.faces import LONG_SIDE, FaceDetector, open_detector
+from occam_sdk.video.faces import LONG_SIDE, BundleDetector, FaceDetector
 
 AHEAD: Final = 16  # frames that are decoded ahead at most
 Way = Callable[[Path], ClipResult]
@@ -69,7 +69,7 @@ def ways(clip: Path) -> dict[str, Way]:
     bundle = load_bundle()
 
     def detector(long_side: int) -> FaceDetector:
-        return open_detector(open_session(bundle.network("detector")), long_side=long_side)
+        return BundleDetector(open_session(bundle.network("detector")), long_side=long_side)
 
     shipped = Recognizer()
     smaller = {side: Recognizer(detector=detector(side)) for side in (256, 192)}

@@ -29,7 +29,7 @@ from occam_sdk.video.aggregate import aggregate
 from occam_sdk.video.align import align_face
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.expression import ExpressionNetwork
-from occam_sdk.video.faces import open_detector
+from occam_sdk.video.faces import BundleDetector
 from occam_sdk.video.follow import follow
 from occam_sdk.video.watched import Watched
 
@@ -144,7 +144,7 @@ class Stages:
 
     def _watch(self, clip: Path, watch: Stopwatch) -> tuple[Watched, int]:
         model = self._bundle.face
-        detector = open_detector(_Timed(self._sessions["detector"], watch, "detector: network"))
+        detector = BundleDetector(_Timed(self._sessions["detector"], watch, "detector: network"))
         network = ExpressionNetwork(
             _Timed(self._sessions["expression"], watch, "expression: network"), model
         )

@@ -9,7 +9,7 @@ r"""Put a bundle together: networks, heads, clip, model card, and the manifest w
 
 The first command makes a bundle in float32, to which ``export.int8`` adds its INT8 files. The last one
 writes the figures that were measured on the finished files into the manifest. ``detector.onnx``
-(export.centerface), ``demo.mp4`` (export.demo) and ``MODEL_CARD.md`` lie in the folder before.
+(export.detector), ``demo.mp4`` (export.demo) and ``MODEL_CARD.md`` lie in the folder before.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from .samples import write_samples
 
 ABOUT: Final = Path(__file__).parent / "about.json"
 SHIPPED: Final = Path(__file__).parents[1] / "sdk" / "occam_sdk" / "models"
-THEIRS: Final = ("detector.onnx", "LICENSE-CenterFace")
+THEIRS: Final = ("detector.onnx", "LICENSE-YuNet")
 HEARS: Final = (f"{SPEECH}.onnx", "LICENSE-Resemblyzer")
 MADE_OF_NETWORKS: Final = (
     *(f"{name}.int8.onnx" for name in NETWORKS), "calibration.csv", SAMPLES,

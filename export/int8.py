@@ -32,7 +32,7 @@ from occam_sdk.bundle import MANIFEST, load_bundle
 from occam_sdk.errors import OccamError
 from occam_sdk.types import Face
 from occam_sdk.video.expression import grey_input
-from occam_sdk.video.faces import detector_input, open_detector
+from occam_sdk.video.faces import BundleDetector, detector_input
 from occam_sdk.video.follow import intersection_over_union
 from training.detector.label import decoded
 from training.faces import LabelledFaces
@@ -286,11 +286,11 @@ def detector(folder: Path, scenes: Path) -> Candidate:
         )
     feeds = [{"image": detector_input(_square(image), 320)} for image in images[:SCENES]]
     held_out = images[SCENES:]
-    float32 = open_detector(session_of("detector", model, int8=False))
+    float32 = BundleDetector(session_of("detector", model, int8=False))
     reference = [float32.detect(image) for image in held_out]
 
     def judge(session: Session) -> Sighted:
-        found = open_detector(session)
+        found = BundleDetector(session)
         return sighted([found.detect(image) for image in held_out], reference)
 
     return Candidate(

@@ -23,7 +23,7 @@ from occam_sdk.types import Waveform
 from occam_sdk.verify import SAMPLES, demo_frames, main_output, outputs
 from occam_sdk.video.align import align_face
 from occam_sdk.video.expression import to_grey
-from occam_sdk.video.faces import open_detector
+from occam_sdk.video.faces import BundleDetector
 
 GAINS: Final = (1.0, 0.6, 1.4)
 BLURS: Final = (0.0, 1.2)  # standard deviation in pixels
@@ -59,7 +59,7 @@ def _faces(bundle: Bundle) -> NDArray[np.uint8]:
     session = open_session(
         bundle.network("detector"), Runtime(backend="openvino", device="cpu", precision="fp32")
     )
-    detector, size = open_detector(session), bundle.face.input_size
+    detector, size = BundleDetector(session), bundle.face.input_size
     found = []
     for image in demo_frames():
         faces = detector.detect(image)

@@ -182,7 +182,7 @@ def test_a_bundle_of_a_composition_has_its_heads_and_weights(project: Project) -
 def test_the_bundle_is_complete_and_runs(project: Project) -> None:
     with Recognizer(project.out) as recognizer:
         assert recognizer.info.model == json.loads(export.ABOUT.read_text())["name"]
-    assert {"detector.onnx", "LICENSE-CenterFace"} <= {path.name for path in project.out.iterdir()}
+    assert {"detector.onnx", "LICENSE-YuNet"} <= {path.name for path in project.out.iterdir()}
 
 
 def test_a_bundle_hears_what_its_voice_has_learnt(project: Project) -> None:

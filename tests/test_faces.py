@@ -81,12 +81,12 @@ def test_what_is_looked_at_in_large_size_is_looked_at_in_half_of_it_too(
 
 
 def test_boxes_end_at_the_pictures_edge_and_landmarks_do_not() -> None:
-    image = np.zeros((160, 160, 3), np.uint8)
-    session = Says((160, 160), 8, (0, 0), [4, -1, 0, 1, 1, *[-2.0] * 10])
+    image = np.zeros((MIN_LONG_SIDE, MIN_LONG_SIDE, 3), np.uint8)
+    session = Says((MIN_LONG_SIDE, MIN_LONG_SIDE), 8, (0, 0), [4, -1, 0, 1, 1, *[-2.0] * 10])
     (face,) = BundleDetector(session).detect(image)
     assert face.box_xyxy[:2].tolist() == [0, 0]
     assert (face.landmarks < 0).all()
-    session = Says((160, 160), 8, (0, 0), [4, -9, 0, 1, 1, *[-2.0] * 10])
+    session = Says((MIN_LONG_SIDE, MIN_LONG_SIDE), 8, (0, 0), [4, -9, 0, 1, 1, *[-2.0] * 10])
     assert BundleDetector(session).detect(image) == (), "nothing of it is in the picture"
 
 

@@ -16,7 +16,7 @@ from occam_sdk import Face, Frame, demo_clip
 from occam_sdk.backends import Runtime, open_session
 from occam_sdk.bundle import load_bundle
 from occam_sdk.video.decode import VideoFile
-from occam_sdk.video.faces import open_detector
+from occam_sdk.video.faces import BundleDetector
 from occam_sdk.video.follow import MAX_STEP_S, MIN_STEADY_OVERLAP, follow
 
 from . import clips
@@ -345,7 +345,7 @@ def test_a_moving_face_is_where_a_look_at_every_frame_finds_it(tmp_path: Path) -
         images.append(canvas)
     clip = clips.write_clip(tmp_path / "moving.mp4", images=images, options={"crf": "18"})
     network = load_bundle().network("detector")
-    detector = open_detector(open_session(network, Runtime("openvino", "cpu", "fp32")))
+    detector = BundleDetector(open_session(network, Runtime("openvino", "cpu", "fp32")))
     looks = 0
 
     def detect(image: np.ndarray) -> Faces:

@@ -18,6 +18,7 @@ from occam_sdk.backends import Runtime, installed  # noqa: E402
 from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
 from occam_sdk.errors import BackendError, BundleError  # noqa: E402
 from occam_sdk.verify import SAMPLES, TOLERANCE, Check, every_runtime, load_samples, verify  # noqa: E402
+from occam_sdk.video.faces import MAPS  # noqa: E402
 
 from .bundles import drop_field, drop_file, npz, put_file  # noqa: E402
 
@@ -173,12 +174,13 @@ def test_a_detector_that_finds_nobody_fails(folder: Path) -> None:
     model = onnx.load_from_string((folder / "detector.onnx").read_bytes())
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     producer = {output: node for node in model.graph.node for output in node.output}
-    node = producer["heatmap"]
-    while node.op_type != "Conv":
-        node = producer[node.input[0]]
-    bias = tensors[node.input[2]]
-    value = numpy_helper.to_array(bias) - np.float32(50)
-    bias.CopyFrom(numpy_helper.from_array(value, bias.name))
+    for name in MAPS:
+        node = producer[name]
+        while node.op_type != "Conv":
+            node = producer[node.input[0]]
+        bias = tensors[node.input[2]]
+        value = numpy_helper.to_array(bias) - np.float32(50)
+        bias.CopyFrom(numpy_helper.from_array(value, bias.name))
     put_file(folder, "detector.onnx", model.SerializeToString())
     check = by_network(folder, OPENVINO)["detector"]
     assert check.failure

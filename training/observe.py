@@ -19,7 +19,7 @@ from occam_sdk.types import Face
 from occam_sdk.video.align import align_face
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.expression import to_grey
-from occam_sdk.video.faces import open_detector
+from occam_sdk.video.faces import BundleDetector
 from occam_sdk.video.follow import follow
 from occam_sdk.video.watched import main_track
 
@@ -85,7 +85,7 @@ class Observer:
         self._template = np.array(settings.template, np.float32)
         self._observe = {"face": self._picture, "voice": self._utterance, "clip": self._clip}[media]
         if media != "voice":
-            self._detector = open_detector(open_session(load_bundle().network("detector")))
+            self._detector = BundleDetector(open_session(load_bundle().network("detector")))
         if media != "face":
             self._extractor = _extractor(settings.feature_set)
 

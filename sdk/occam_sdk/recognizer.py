@@ -44,7 +44,7 @@ from .video.aggregate import aggregate
 from .video.align import align_face
 from .video.decode import VideoFile
 from .video.expression import ExpressionNetwork
-from .video.faces import open_detector, FaceDetector
+from .video.faces import BundleDetector, FaceDetector
 from .video.follow import follow
 from .video.watched import Watched
 from .window import Scored
@@ -153,12 +153,12 @@ class Recognizer:
             session = self._open("detector", {"image"}, set(), runtime)
             self._detector_info = session.info
             try:
-                video = open_detector(session, min_face_px=min_face_px)
+                video = BundleDetector(session, min_face_px=min_face_px)
             except ValueError as error:
                 raise BundleError(
                     f"{self._bundle.path / 'detector'}.onnx: {error}; get a complete copy of the bundle"
                 ) from error
-            still = open_detector(session, long_side=STILL_LONG_SIDE, min_face_px=min_face_px)
+            still = BundleDetector(session, long_side=STILL_LONG_SIDE, min_face_px=min_face_px)
             detectors: tuple[FaceDetector, FaceDetector] = video, still
         else:
             detectors = detector, detector

@@ -26,7 +26,7 @@ from .errors import BackendError, BundleError
 from .labels import LABELS
 from .video.decode import VideoFile
 from .video.expression import grey_input
-from .video.faces import open_detector
+from .video.faces import BundleDetector
 
 SAMPLES: Final = "samples.npz"
 FRAMES: Final = (0, 25, 50, 74)  # of the demo clip: what the detector is shown
@@ -210,7 +210,7 @@ def _rows(name: str, samples: Mapping[str, NDArray[Any]], bundle: Bundle) -> tup
 
 def _landmarks(session: Session) -> Floats:
     """(K, 5, 2) of the largest face in each frame, NaN where none is found."""
-    detector = open_detector(session)
+    detector = BundleDetector(session)
     found = np.full((len(FRAMES), 5, 2), np.nan, np.float32)
     for row, image in enumerate(demo_frames()):
         if faces := detector.detect(image):
@@ -271,7 +271,7 @@ def _latency_ms(
     name: str, session: Session, samples: Mapping[str, NDArray[Any]], bundle: Bundle
 ) -> float:
     if name == "detector":
-        call: Callable[[], object] = partial(open_detector(session).detect, demo_frames()[0])
+        call: Callable[[], object] = partial(BundleDetector(session).detect, demo_frames()[0])
     else:
         port, rows = _rows(name, samples, bundle)
         call = partial(session.run, {port: rows[:1]})

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from occam_sdk.types import Face
 from occam_sdk.video.faces import FaceDetector, YuNet
 
-from .teachers import CenterFaceAt, Image, merged, overlaps
+from .teachers import CenterFace, Image, merged, overlaps
 
 LONG_SIDES: Final = (160, 320, 640)  # a face that fills the picture is seen in the first
 MOST_ENLARGED: Final = 4  # times: there is nothing more to see
@@ -114,7 +114,7 @@ class Judge:
         cv2.setNumThreads(1)
         self._archives = [zipfile.ZipFile(path) for path in archives]
         self._yunet = {side: YuNet(yunet, side, SEEN[0]) for side in LONG_SIDES}
-        self._centerface = {side: CenterFaceAt(centerface, side, SEEN[1]) for side in LONG_SIDES}
+        self._centerface = {side: CenterFace(centerface, side, SEEN[1]) for side in LONG_SIDES}
 
     def judge(self, archive: int, member: str) -> Judged | None:
         """One picture; None if it is none."""
@@ -215,7 +215,7 @@ def label(
         ValueError: an archive has no such picture, or a network is another one.
     """
     wanted = pictures(archives, patterns, most)
-    CenterFaceAt(centerface)  # a wrong file is said here, and not by a process that dies
+    CenterFace(centerface)  # a wrong file is said here, and not by a process that dies
     judged: list[Judged] = []
     with ProcessPoolExecutor(initializer=_begin, initargs=(archives, yunet, centerface)) as pool:
         for number, one in enumerate(pool.map(_judge, *zip(*wanted, strict=True), chunksize=16)):
@@ -314,7 +314,7 @@ def main() -> None:
         "--yunet", type=Path, required=True, help="face_detection_yunet_2023mar.onnx"
     )
     parser.add_argument(
-        "--centerface", type=Path, required=True, help="CenterFace, as export.centerface makes it"
+        "--centerface", type=Path, required=True, help="centerface.onnx as published"
     )
     parser.add_argument(
         "--most", type=int, default=8000, help="pictures of each zip file, drawn with a seed"

@@ -15,17 +15,16 @@ from ..backends import Session
 from ..types import Face
 
 STRIDES: Final = (8, 16, 32)  # pixels from one cell of a map to the next
-MAPS: Final = frozenset(f"stride_{stride}" for stride in STRIDES)  # of a detector of our own
-CENTERFACE_MAPS: Final = frozenset({"heatmap", "log_size", "offset", "landmarks"})
-CENTERFACE_STRIDE: Final = 4
-CENTERFACE_MIN_SCORE: Final = 0.4
+MAPS: Final = frozenset(f"stride_{stride}" for stride in STRIDES)
 GRID: Final = STRIDES[-1]  # the input's sides are multiples of this
 MIN_SCORE: Final = 0.6  # chosen on Valid
 MAX_OVERLAP: Final = 0.3  # intersection over union above which two boxes are one face
 MIN_AGREEMENT: Final = 0.6  # least of the boxes of a face that it is the mean of
 SMALLEST_PX: Final = 16.0  # what a face must have of what the network is shown (root of its area)
 LONG_SIDE: Final = 320
-MIN_LONG_SIDE: Final = 160  # a smaller picture is enlarged to this
+MIN_LONG_SIDE: Final = (
+    224  # a smaller picture is enlarged to this: landmarks are best there, on Valid
+)
 MAX_LONG_SIDE: Final = 1920
 MOST_ENLARGED: Final = 2.0  # times, for the sake of small faces
 
@@ -37,10 +36,8 @@ class FaceDetector(Protocol):
         """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
 
 
-def open_detector(
-    session: Session, *, long_side: int = LONG_SIDE, min_face_px: float | None = None
-) -> FaceDetector:
-    """The detector of a bundle: its own, or CenterFace, as its network's outputs tell.
+class BundleDetector:
+    """The detector that comes with a bundle: anchor-free boxes and landmarks from one small network.
 
     Args:
         session: the network, from ``open_session``.
@@ -52,110 +49,14 @@ def open_detector(
             ``MAX_LONG_SIDE``.
 
     Raises:
-        ValueError: it is neither.
-    """
-    outputs = session.ports[1]
-    for kind, needed in ((BundleDetector, MAPS), (CenterFace, CENTERFACE_MAPS)):
-        if needed <= outputs:
-            return kind(session, long_side=long_side, min_face_px=min_face_px)
-    raise ValueError(
-        f"expected outputs {sorted(MAPS)} or {sorted(CENTERFACE_MAPS)}, got {sorted(outputs)}"
-    )
-
-
-class CenterFace:
-    """CenterFace (Xu et al. 2019): anchor-free boxes and landmarks from one small network.
-
-    Args:
-        session: the network, from ``open_session``.
-        long_side: as for ``open_detector``. A picture in which no face is found is looked at in smaller
-            sizes, too: a fifth of the faces that fill 320 pixels are missed, and 4 % at 160.
-        min_face_px: as for ``open_detector``.
-        min_score: of a face.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        *,
-        long_side: int = LONG_SIDE,
-        min_face_px: float | None = None,
-        min_score: float = CENTERFACE_MIN_SCORE,
-    ) -> None:
-        self._session, self._min_score = session, min_score
-        self._long_side, self._min_face_px = long_side, min_face_px
-
-    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
-        """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
-        sides = looks(max(image.shape[:2]), self._long_side, self._min_face_px)
-        for side in dict.fromkeys((*sides, MIN_LONG_SIDE)):
-            if faces := self.detect_at(image, side):
-                return faces
-        return ()
-
-    def detect_at(self, image: NDArray[np.uint8], long_side: int) -> tuple[Face, ...]:
-        """Faces seen when the longer side has about this many pixels (a multiple of 32)."""
-        height, width = image.shape[:2]
-        tensor = detector_input(image, long_side)
-        size = tensor.shape[:1:-1]
-        out = self._session.run({"image": tensor})
-        boxes, landmarks, scores = self._decode(
-            out["heatmap"][0, 0], out["log_size"][0], out["offset"][0], out["landmarks"][0]
-        )
-        unscale = np.array([width / size[0], height / size[1]], np.float32)
-        boxes *= np.tile(unscale, 2)
-        landmarks *= unscale
-        limits = np.array([width, height, width, height], np.float32)
-        return tuple(
-            Face(np.clip(boxes[i], 0, limits), landmarks[i], float(scores[i]))
-            for i in _suppress(boxes, scores)
-        )
-
-    def _decode(
-        self,
-        heat: NDArray[np.float32],
-        log_size: NDArray[np.float32],
-        offset: NDArray[np.float32],
-        points: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes (K, 4), landmarks (K, 5, 2) and scores (K,) of the cells that score enough.
-
-        The maps are (rows, columns) and (channels, rows, columns); CenterFace writes y before x.
-        Landmarks are relative to the unclipped box: clipping first, as the reference code does, moves
-        them when a face fills the picture.
-        """
-        rows, columns = np.nonzero(heat > self._min_score)
-        size_yx = np.exp(log_size[:, rows, columns].T) * CENTERFACE_STRIDE
-        centre_yx = (
-            np.stack([rows, columns], 1) + offset[:, rows, columns].T + 0.5
-        ) * CENTERFACE_STRIDE
-        top_left_yx = centre_yx - size_yx / 2
-        boxes = np.concatenate([top_left_yx[:, ::-1], (top_left_yx + size_yx)[:, ::-1]], axis=1)
-        points_yx = (
-            points[:, rows, columns].T.reshape(-1, 5, 2) * size_yx[:, None] + top_left_yx[:, None]
-        )
-        landmarks = points_yx[:, :, ::-1]
-        return boxes.astype(np.float32), landmarks.astype(np.float32), heat[rows, columns]
-
-
-def _suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:
-    """Indices that non-maximum suppression keeps, the most confident first."""
-    corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, MAX_OVERLAP)
-    return [int(i) for i in np.asarray(kept).reshape(-1)]
-
-
-class BundleDetector:
-    """The detector that comes with a bundle: anchor-free boxes and landmarks from one small network.
-
-    Args:
-        session: the network, from ``open_session``.
-        long_side, min_face_px: as for ``open_detector``.
+        ValueError: the network is another one.
     """
 
     def __init__(
         self, session: Session, *, long_side: int = LONG_SIDE, min_face_px: float | None = None
     ) -> None:
+        if not session.ports[1] >= MAPS:
+            raise ValueError(f"expected outputs {sorted(MAPS)}, got {sorted(session.ports[1])}")
         self._session, self._long_side, self._min_face_px = session, long_side, min_face_px
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
@@ -185,7 +86,7 @@ def looks(stored: int, long_side: int, min_face_px: float | None = None) -> tupl
 
     Example:
         >>> looks(1920, 320), looks(1920, 640), looks(1920, 320, min_face_px=24), looks(48, 320)
-        ((320,), (640, 320), (1280, 640, 320), (160,))
+        ((320,), (640, 320), (1280, 640, 320), (224,))
     """
     if min_face_px is None:
         wanted = min(long_side, stored)
