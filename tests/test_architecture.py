@@ -20,9 +20,9 @@ LAYERS = (
     {"backends", "media"},
     {"bundle"},
     {"audio", "video"},
-    {"fusion"},
-    {"doctor", "recognizer", "verify"},
-    {"_options"},
+    {"fusion", "stretches"},
+    {"doctor", "formats", "recognizer", "verify"},
+    {"_judge", "_options"},
     {"_doctor_command", "_runtime_commands"},
     {"__main__"},
 )
@@ -110,11 +110,13 @@ def test_fusion_needs_only_the_bundle_the_types_and_the_softmax() -> None:
 
 def test_only_what_decodes_opens_media() -> None:
     users = {file for file in FILES if "media" in {name[0] for name in _own(file)}}
-    assert users <= {"audio/decode.py", "video/decode.py", "recognizer.py", "__main__.py"}
+    assert users <= {"audio/decode.py", "video/decode.py", "recognizer.py", "_judge.py"}
 
 
 def test_only_the_command_line_knows_the_command_lines_libraries() -> None:
-    command_line = ("__main__.py", "_options.py", "_doctor_command.py", "_runtime_commands.py")
+    command_line = (
+        "__main__.py", "_judge.py", "_options.py", "_doctor_command.py", "_runtime_commands.py"
+    )  # fmt: skip
     for file in FILES:
         if file not in command_line:
             assert not {name[0] for name in _imports(_tree(file), file)} & {"typer", "rich"}, file

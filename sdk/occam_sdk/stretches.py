@@ -1,0 +1,82 @@
+"""The stretches of a clip in which the main face shows the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import LABELS
+from .types import ClipResult
+
+SMOOTH_S: Final = 1.0  # scores are averaged over as long around a frame: a blink is no emotion
+LONGEST_LOOK_S: Final = 1.0  # a frame stands for no more time than this, as in the choice of a face
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames one after the other in which the main face is seen and shows the same.
+
+    Attributes:
+        start_s, end_s: in seconds; the last frame ends where the next begins.
+        label: the class with the highest smoothed score.
+        score: the mean of that class's smoothed scores.
+        valence, arousal: means over the frames, in [-1, 1].
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float
+    valence: float
+    arousal: float
+
+
+def stretches(result: ClipResult) -> tuple[Stretch, ...]:
+    """Cut the timeline where the main face's label changes, or where the face is not seen.
+
+    The label is that of the mean scores of all frames with the face up to ``SMOOTH_S / 2`` before
+    and after. A frame stands until the next one, but for ``LONGEST_LOOK_S`` at most, and the last
+    one as long as that before it. Stretches are in order and do not overlap; frames without the
+    face are in none.
+    """
+    times_s = np.array([row.time_s for row in result.timeline], np.float64)
+    seen = [(place, row.face) for place, row in enumerate(result.timeline) if row.face is not None]
+    if not seen:
+        return ()
+    places = np.array([place for place, _ in seen])
+    ends_s = times_s + _looks_s(times_s)
+    scores = smoothed(times_s[places], np.stack([face.scores for _, face in seen]))
+    feeling = np.array([(face.valence, face.arousal) for _, face in seen])
+    winners = scores.argmax(axis=1)
+    begins, finishes = times_s[places], ends_s[places]
+    goes_on = (winners[1:] == winners[:-1]) & (begins[1:] == finishes[:-1])
+    edges = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(seen)]
+    return tuple(
+        Stretch(
+            float(begins[first]),
+            float(finishes[after - 1]),
+            LABELS[winners[first]],
+            float(scores[first:after, winners[first]].mean()),
+            *feeling[first:after].mean(axis=0).tolist(),
+        )
+        for first, after in pairwise(edges)
+    )
+
+
+def smoothed(times_s: NDArray[np.float64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(T, 7) scores averaged over ``SMOOTH_S`` around each time; times increase."""
+    sums = np.cumsum(np.nan_to_num(scores).astype(np.float64), axis=0)
+    sums = np.concatenate([np.zeros((1, sums.shape[1])), sums])
+    first = np.searchsorted(times_s, times_s - SMOOTH_S / 2, "left")
+    after = np.searchsorted(times_s, times_s + SMOOTH_S / 2, "right")
+    return np.asarray((sums[after] - sums[first]) / (after - first)[:, None], np.float64)
+
+
+def _looks_s(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    steps = np.diff(times_s)
+    last = steps[-1:] if len(steps) else np.array([LONGEST_LOOK_S])
+    return np.asarray(np.minimum(np.append(steps, last), LONGEST_LOOK_S), np.float64)
