@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, _doctor_command, _runtime_commands
+from . import __version__, _doctor_command, _results_commands, _runtime_commands
 from ._judge import MinFaceOption, err, judge, new_file
 from ._options import (
     BackendOption,
@@ -105,6 +105,7 @@ def info(
     out.print(table)
 
 
+_results_commands.register(app)
 _runtime_commands.register(app)
 _doctor_command.register(app)
 

@@ -43,18 +43,21 @@ def stretches(result: ClipResult) -> tuple[Stretch, ...]:
     one as long as that before it. Stretches are in order and do not overlap; frames without the
     face are in none.
     """
-    times_s = np.array([row.time_s for row in result.timeline], np.float64)
-    seen = [(place, row.face) for place, row in enumerate(result.timeline) if row.face is not None]
-    if not seen:
+    scores = smoothed(result)
+    places = np.flatnonzero(~np.isnan(scores[:, 0]))
+    if not len(places):
         return ()
-    places = np.array([place for place, _ in seen])
-    ends_s = times_s + _looks_s(times_s)
-    scores = smoothed(times_s[places], np.stack([face.scores for _, face in seen]))
-    feeling = np.array([(face.valence, face.arousal) for _, face in seen])
+    times_s = np.array([row.time_s for row in result.timeline], np.float64)
+    scores, begins, finishes = (
+        scores[places],
+        times_s[places],
+        (times_s + _looks_s(times_s))[places],
+    )
+    faces = [row.face for row in result.timeline if row.face is not None]
+    feeling = np.array([(face.valence, face.arousal) for face in faces])
     winners = scores.argmax(axis=1)
-    begins, finishes = times_s[places], ends_s[places]
     goes_on = (winners[1:] == winners[:-1]) & (begins[1:] == finishes[:-1])
-    edges = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(seen)]
+    edges = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(places)]
     return tuple(
         Stretch(
             float(begins[first]),
@@ -67,13 +70,20 @@ def stretches(result: ClipResult) -> tuple[Stretch, ...]:
     )
 
 
-def smoothed(times_s: NDArray[np.float64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(T, 7) scores averaged over ``SMOOTH_S`` around each time; times increase."""
-    sums = np.cumsum(np.nan_to_num(scores).astype(np.float64), axis=0)
-    sums = np.concatenate([np.zeros((1, sums.shape[1])), sums])
+def smoothed(result: ClipResult) -> NDArray[np.float64]:
+    """(T, 7) the main face's scores averaged over ``SMOOTH_S`` around each frame; NaN without it."""
+    seen = [(row.time_s, row.face.scores) for row in result.timeline if row.face is not None]
+    means = np.full((len(result.timeline), len(LABELS)), np.nan)
+    if not seen:
+        return means
+    times_s = np.array([time_s for time_s, _ in seen])
+    sums = np.cumsum(np.nan_to_num(np.stack([scores for _, scores in seen])), axis=0, dtype=float)
+    sums = np.concatenate([np.zeros((1, len(LABELS))), sums])
     first = np.searchsorted(times_s, times_s - SMOOTH_S / 2, "left")
     after = np.searchsorted(times_s, times_s + SMOOTH_S / 2, "right")
-    return np.asarray((sums[after] - sums[first]) / (after - first)[:, None], np.float64)
+    places = [place for place, row in enumerate(result.timeline) if row.face is not None]
+    means[places] = (sums[after] - sums[first]) / (after - first)[:, None]
+    return means
 
 
 def _looks_s(times_s: NDArray[np.float64]) -> NDArray[np.float64]:

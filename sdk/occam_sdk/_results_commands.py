@@ -1,0 +1,56 @@
+"""``occam annotate``: what was seen in a clip, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ._judge import MinFaceOption, judge, new_file
+from ._options import BackendOption, BundleOption, DeviceOption, user_errors
+
+VIDEO_ENDINGS: Final = (".mp4", ".mkv")
+
+ClipArgument = Annotated[
+    Path, typer.Argument(help="A file that FFmpeg can play: mp4, mkv, mov, webm …")
+]
+
+out = Console()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(annotate)
+
+
+def annotate(
+    clip: ClipArgument,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .mp4 or .mkv to write.")],
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    min_face_px: MinFaceOption = None,
+) -> None:
+    """Draw into a clip what its main face shows: box, track, label and a bar for each class.
+
+    Scores are averaged over a second. Timestamps are kept, and so is the sound.
+    """
+    from . import annotate as drawing
+
+    asked = {"backend": backend, "device": device, "min_face_px": min_face_px}
+    with user_errors(), new_file(target, clip, VIDEO_ENDINGS) as partial:
+        result, _ = judge(clip, bundle, asked)
+        written = drawing.annotate(clip, result, partial)
+    _line(f"{result.label or 'nothing to judge'}, status {result.status}")
+    sound = "no sound"
+    if written.audio:
+        sound = f"sound {'copied' if written.copied else 'encoded anew'} ({written.audio})"
+    codec = "H.264 (libx264)" if written.video == "libx264" else "MPEG-4: there is no libx264 here"
+    _line(f"{target}: {written.frames} frames, {codec}, {sound}")
+
+
+def _line(text: str) -> None:
+    out.print(Text(text), soft_wrap=True)
