@@ -93,7 +93,17 @@ def test_version() -> None:
     assert occam("--version").stdout.strip() == f"occam-sdk {__version__}"
 
 
-COMMANDS = ("predict", "demo", "annotate", "info", "compile", "prefetch", "verify", "doctor")
+COMMANDS = (
+    "predict",
+    "demo",
+    "annotate",
+    "plot",
+    "info",
+    "compile",
+    "prefetch",
+    "verify",
+    "doctor",
+)
 
 
 def test_help_names_every_command() -> None:

@@ -1,4 +1,4 @@
-"""``occam annotate``: what was seen in a clip, to look at."""
+"""``occam annotate`` and ``occam plot``: what was seen in a clip, to look at."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ out = Console()
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(annotate)
+    app.command()(plot)
 
 
 def annotate(
@@ -50,6 +51,26 @@ def annotate(
         sound = f"sound {'copied' if written.copied else 'encoded anew'} ({written.audio})"
     codec = "H.264 (libx264)" if written.video == "libx264" else "MPEG-4: there is no libx264 here"
     _line(f"{target}: {written.frames} frames, {codec}, {sound}")
+
+
+def plot(
+    clip: ClipArgument,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .png to write.")],
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    min_face_px: MinFaceOption = None,
+) -> None:
+    """Draw scores over time, valence and arousal, and the selected frames, as one picture."""
+    from . import plot as drawing
+
+    asked = {"backend": backend, "device": device, "min_face_px": min_face_px}
+    with user_errors(), new_file(target, clip, (".png",)) as partial:
+        drawing.needs_matplotlib()
+        result, _ = judge(clip, bundle, asked)
+        drawing.plot(clip, result, partial)
+    _line(f"{result.label or 'nothing to judge'}, status {result.status}")
+    _line(f"{target}: written")
 
 
 def _line(text: str) -> None:

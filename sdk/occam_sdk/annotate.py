@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .encode import Written, rewrite
 from .errors import MediaError
-from .labels import COLOURS, LABELS
+from .labels import COLOURS, INKS, LABELS
 from .stretches import smoothed
 from .types import ClipResult, Face, Frame
 
@@ -119,7 +119,9 @@ class _Drawing:
             cv2.rectangle(
                 image, (begin, middle - half), (begin + length, middle + half), (70,) * 3, -1
             )
-            cv2.rectangle(image, (begin, middle - half), (end, middle + half), _bgr(row), -1)
+            cv2.rectangle(
+                image, (begin, middle - half), (end, middle + half), _bgr(COLOURS[row]), -1
+            )
             ink = WHITE if row == best else (190, 190, 190)
             self._write(image, label, (left + self._gap, middle), ink)
             if best >= 0:
@@ -129,7 +131,7 @@ class _Drawing:
     def _draw_box(self, image: Image, face: Face, winner: int, score: float) -> None:
         left, top, right, bottom = np.rint(face.box_xyxy).astype(int).tolist()
         thick = 2 * self._thickness
-        for ink, more in ((BLACK, 2 * self._thickness), (_bgr(winner), 0)):
+        for ink, more in ((BLACK, 2 * self._thickness), (_bgr(COLOURS[winner]), 0)):
             cv2.rectangle(image, (left, top), (right, bottom), ink, thick + more, cv2.LINE_AA)
         name = "" if face.track_id is None else f"#{face.track_id} "
         text = f"{name}{LABELS[winner]} {100 * score:.0f} %"
@@ -138,8 +140,8 @@ class _Drawing:
         # Above the box, and inside the picture wherever the face is.
         x = min(max(0, left - thick), max(0, self._width - width))
         y = min(max(0, top - thick - height), max(0, self._height - height))
-        cv2.rectangle(image, (x, y), (x + width, y + height), _bgr(winner), -1)
-        self._write(image, text, (x + self._gap, y + height // 2), _ink_on(_bgr(winner)))
+        cv2.rectangle(image, (x, y), (x + width, y + height), _bgr(COLOURS[winner]), -1)
+        self._write(image, text, (x + self._gap, y + height // 2), _bgr(INKS[winner]))
 
     def _text_size(self, text: str) -> tuple[int, int]:
         (width, height), _ = cv2.getTextSize(text, FONT, self._scale, self._thickness)
@@ -153,11 +155,6 @@ class _Drawing:
         cv2.putText(image, text, place, FONT, self._scale, ink, self._thickness, cv2.LINE_AA)
 
 
-def _bgr(row: int) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(COLOURS[row][1:])
+def _bgr(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour[1:])
     return blue, green, red
-
-
-def _ink_on(ground: tuple[int, int, int]) -> tuple[int, int, int]:
-    blue, green, red = ground
-    return BLACK if 0.11 * blue + 0.59 * green + 0.3 * red > 100 else WHITE

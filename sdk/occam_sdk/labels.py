@@ -18,3 +18,8 @@ COLOURS: Final = (
     "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#999999", "#56b4e9",
 )  # fmt: skip
 """A colour for each of ``LABELS``, told apart by colour-blind people too (Okabe and Ito 2008)."""
+
+INKS: Final = (
+    "#000000", "#000000", "#000000", "#000000", "#ffffff", "#000000", "#000000",
+)  # fmt: skip
+"""What can be read on each of ``COLOURS``."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .labels import LABELS
-from .types import ClipResult
+from .types import ClipResult, FaceScores
 
 SMOOTH_S: Final = 1.0  # scores are averaged over as long around a frame: a blink is no emotion
 LONGEST_LOOK_S: Final = 1.0  # a frame stands for no more time than this, as in the choice of a face
@@ -53,8 +54,7 @@ def stretches(result: ClipResult) -> tuple[Stretch, ...]:
         times_s[places],
         (times_s + _looks_s(times_s))[places],
     )
-    faces = [row.face for row in result.timeline if row.face is not None]
-    feeling = np.array([(face.valence, face.arousal) for face in faces])
+    feeling = np.array([(face.valence, face.arousal) for face in _faces(result)])
     winners = scores.argmax(axis=1)
     goes_on = (winners[1:] == winners[:-1]) & (begins[1:] == finishes[:-1])
     edges = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(places)]
@@ -72,16 +72,28 @@ def stretches(result: ClipResult) -> tuple[Stretch, ...]:
 
 def smoothed(result: ClipResult) -> NDArray[np.float64]:
     """(T, 7) the main face's scores averaged over ``SMOOTH_S`` around each frame; NaN without it."""
-    seen = [(row.time_s, row.face.scores) for row in result.timeline if row.face is not None]
-    means = np.full((len(result.timeline), len(LABELS)), np.nan)
-    if not seen:
+    return _smoothed(result, [face.scores for face in _faces(result)], len(LABELS))
+
+
+def smoothed_feeling(result: ClipResult) -> NDArray[np.float64]:
+    """(T, 2) valence and arousal, averaged likewise."""
+    return _smoothed(result, [(face.valence, face.arousal) for face in _faces(result)], 2)
+
+
+def _faces(result: ClipResult) -> list[FaceScores]:
+    return [row.face for row in result.timeline if row.face is not None]
+
+
+def _smoothed(result: ClipResult, values: Sequence[Any], width: int) -> NDArray[np.float64]:
+    means = np.full((len(result.timeline), width), np.nan)
+    places = [place for place, row in enumerate(result.timeline) if row.face is not None]
+    if not places:
         return means
-    times_s = np.array([time_s for time_s, _ in seen])
-    sums = np.cumsum(np.nan_to_num(np.stack([scores for _, scores in seen])), axis=0, dtype=float)
-    sums = np.concatenate([np.zeros((1, len(LABELS))), sums])
+    times_s = np.array([row.time_s for row in result.timeline], np.float64)[places]
+    sums = np.cumsum(np.nan_to_num(np.array(values, np.float64)), axis=0)
+    sums = np.concatenate([np.zeros((1, width)), sums])
     first = np.searchsorted(times_s, times_s - SMOOTH_S / 2, "left")
     after = np.searchsorted(times_s, times_s + SMOOTH_S / 2, "right")
-    places = [place for place, row in enumerate(result.timeline) if row.face is not None]
     means[places] = (sums[after] - sums[first]) / (after - first)[:, None]
     return means
 
