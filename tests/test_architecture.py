@@ -21,7 +21,7 @@ LAYERS = (
     {"bundle"},
     {"audio", "video"},
     {"encode", "fusion", "stills", "stretches"},
-    {"annotate", "doctor", "formats", "plot", "recognizer", "verify"},
+    {"annotate", "doctor", "formats", "plot", "recognizer", "report", "verify"},
     {"_judge", "_options"},
     {"_doctor_command", "_results_commands", "_runtime_commands"},
     {"__main__"},
@@ -111,7 +111,7 @@ def test_fusion_needs_only_the_bundle_the_types_and_the_softmax() -> None:
 def test_only_what_decodes_opens_media() -> None:
     users = {file for file in FILES if "media" in {name[0] for name in _own(file)}}
     assert users <= {
-        "audio/decode.py", "video/decode.py", "encode.py", "recognizer.py", "_judge.py"
+        "audio/decode.py", "video/decode.py", "encode.py", "recognizer.py", "report.py", "_judge.py"
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``occam annotate`` and ``occam plot``: what was seen in a clip, to look at."""
+"""``occam annotate``, ``occam plot``, ``occam report``: what was seen in a clip, to look at."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(annotate)
     app.command()(plot)
+    app.command()(report)
 
 
 def annotate(
@@ -71,6 +72,30 @@ def plot(
         drawing.plot(clip, result, partial)
     _line(f"{result.label or 'nothing to judge'}, status {result.status}")
     _line(f"{target}: written")
+
+
+def report(
+    clip: ClipArgument,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .html to write.")],
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    min_face_px: MinFaceOption = None,
+) -> None:
+    """Make one page of a clip and its result, for a browser: it needs no network.
+
+    The clip is in it, as large as 480 lines if browsers cannot play it as it is, or if it has more than
+    16 MB.
+    """
+    from . import report as page
+
+    asked = {"backend": backend, "device": device, "min_face_px": min_face_px}
+    with user_errors(), new_file(target, clip, (".html", ".htm")) as partial:
+        result, _ = judge(clip, bundle, asked)
+        page.report(clip, result, partial)
+        size = partial.stat().st_size
+    _line(f"{result.label or 'nothing to judge'}, status {result.status}")
+    _line(f"{target}: {size / 1e6:.1f} MB")
 
 
 def _line(text: str) -> None:

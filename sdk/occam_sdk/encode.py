@@ -58,11 +58,12 @@ def rewrite(
     *,
     keep: Collection[str] | None = None,
     quality: int = 20,
+    from_zero: bool = False,
 ) -> Written:
     """Write ``clip`` to ``target`` with every picture changed, one at a time.
 
     Pictures are H.264 if this FFmpeg has libx264, else MPEG-4. Every picture is shown when it was
-    shown in the clip, on the clip's own clock.
+    shown in the clip.
 
     Args:
         clip: what to read.
@@ -72,6 +73,8 @@ def rewrite(
         keep: names of the sound's codecs that are copied as they are, others become AAC; None: all
             that the container takes.
         quality: libx264's constant rate factor; lower is better and larger.
+        from_zero: the new file's clock starts at 0 where the clip's starts elsewhere, as that of
+            ``Frame`` does; else it is the clip's own.
 
     Raises:
         MediaError: the clip cannot be read, or has neither pictures nor sound.
@@ -83,15 +86,23 @@ def rewrite(
         sound = audio_stream(source)
         if pictures is None and sound is None:
             raise MediaError(f"{clip}: nothing in it could be decoded; copy or download it again")
+        origin_s = start_s(source)
+        encoder: _Pictures | None = None
+        if pictures is not None and first is not None:
+            first_image = change(first)
+            encoder = _Pictures(
+                sink, pictures, 0.0 if from_zero else origin_s, first_image, quality
+            )
         listening: _Sound | None = None
         if sound is not None:
-            listening = _Sound(source, sound, sink, keep)
-        count, encoder = 0, None
-        if pictures is not None and first is not None:
-            image = change(first)
-            encoder = _Pictures(sink, pictures, start_s(source), image, quality)
-            for frame in chain([first], frames):
-                packets = encoder.encode(image if frame is first else change(frame), frame.time_s)
+            listening = _Sound(source, sound, sink, keep, origin_s if from_zero else 0.0)
+        count = 0
+        if encoder is not None and first is not None:
+            images = chain(
+                [(first.time_s, first_image)], ((each.time_s, change(each)) for each in frames)
+            )
+            for time_s, image in images:
+                packets = encoder.encode(image, time_s)
                 if listening:
                     listening.mux(until_s=encoder.reached_s)
                 sink.mux(packets)
@@ -176,15 +187,17 @@ class _Sound:
         stream: AudioStream,
         sink: OutputContainer,
         keep: Collection[str] | None,
+        earlier_s: float,
     ) -> None:
         name = stream.codec_context.codec.canonical_name
         self.copied = name in sink.supported_codecs and (keep is None or name in keep)
         self.codec = name if self.copied else "aac"
         self._sink = sink
         if self.copied:
-            self._packets = _copied(source, stream, sink.add_stream_from_template(stream))
+            copy = sink.add_stream_from_template(stream)
+            self._packets = _copied(source, stream, copy, earlier_s)
         else:
-            self._packets = _encoded(source, stream, sink)
+            self._packets = _encoded(source, stream, sink, earlier_s)
         self._next = next(self._packets, None)
 
     def mux(self, until_s: float = float("inf")) -> None:
@@ -198,8 +211,10 @@ class _Sound:
             self._next = next(self._packets, None)
 
 
-def _copied(source: InputContainer, stream: AudioStream, copy: Any) -> Iterator[Packet[Any]]:
-    last, shift = None, 0
+def _copied(
+    source: InputContainer, stream: AudioStream, copy: Any, earlier_s: float
+) -> Iterator[Packet[Any]]:
+    last, shift = None, -round(earlier_s / stream.time_base) if stream.time_base else 0
     with suppress(av.error.FFmpegError):  # what was lost is in the result already
         for packet in source.demux(stream):
             if packet.dts is None or packet.is_corrupt:
@@ -213,12 +228,16 @@ def _copied(source: InputContainer, stream: AudioStream, copy: Any) -> Iterator[
             yield packet
 
 
-def _encoded(source: InputContainer, stream: AudioStream, sink: Any) -> Iterator[Packet[Any]]:
+def _encoded(
+    source: InputContainer, stream: AudioStream, sink: Any, earlier_s: float
+) -> Iterator[Packet[Any]]:
     rate = stream.rate if stream.rate in (32_000, 44_100, 48_000) else 48_000
     layout = "mono" if stream.channels == 1 else "stereo"
     new = sink.add_stream("aac", rate=rate, layout=layout)
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     for sound in chain(decode(source, stream, Damage()), [None]):
+        if sound is not None and sound.pts is not None and stream.time_base:
+            sound.pts -= round(earlier_s / stream.time_base)
         for piece in resampler.resample(sound):
             yield from new.encode(piece)
     yield from new.encode(None)

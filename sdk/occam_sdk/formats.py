@@ -14,7 +14,7 @@ import csv
 import io
 import mimetypes
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -23,10 +23,9 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from . import __version__
-from .audio.decode import MIN_PIECE_S, PIECE_S
 from .errors import BackendError
 from .labels import LABELS
-from .stretches import SMOOTH_S, stretches
+from .stretches import SMOOTH_S, heard, stretches
 from .types import ClipResult
 
 if TYPE_CHECKING:
@@ -184,23 +183,14 @@ def _tiers(result: ClipResult) -> list[_Tier]:
             ("face arousal", tuple(f"{stretch.arousal:+.3f}" for *_, stretch in runs)),
         ),
     )
-    heard = tuple((*span, "speech") for pair in _heard(result) for span in _milliseconds(*pair))
+    speech = tuple((*span, "speech") for pair in heard(result) for span in _milliseconds(*pair))
     return [
         _Tier("clip", "emotion", whole(result.label)),
         face,
         _Tier("voice", "emotion", whole(result.voice.label if result.voice else None)),
-        _Tier("voice heard", "text", heard),
+        _Tier("voice heard", "text", speech),
         _Tier("status", "text", whole(result.status)),
     ]
-
-
-def _heard(result: ClipResult) -> Iterable[tuple[float, float]]:
-    """From where to where the pieces of sound went that the voice was judged by."""
-    starts = result.voice.evidence_s if result.voice else ()
-    for start, following in zip(starts, (*starts[1:], result.duration_s), strict=False):
-        # The sound's last piece is longer by a rest too short to be judged by itself.
-        last = following >= result.duration_s and start + PIECE_S + MIN_PIECE_S > following
-        yield start, following if last else min(start + PIECE_S, following)
 
 
 def _add(parent: ElementTree.Element, tag: str, /, **attributes: str) -> ElementTree.Element:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .audio.decode import MIN_PIECE_S, PIECE_S
 from .labels import LABELS
 from .types import ClipResult, FaceScores
 
@@ -102,3 +103,12 @@ def _looks_s(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
     steps = np.diff(times_s)
     last = steps[-1:] if len(steps) else np.array([LONGEST_LOOK_S])
     return np.asarray(np.minimum(np.append(steps, last), LONGEST_LOOK_S), np.float64)
+
+
+def heard(result: ClipResult) -> Iterator[tuple[float, float]]:
+    """From where to where the pieces of sound went that the voice was judged by."""
+    starts = result.voice.evidence_s if result.voice else ()
+    for start, following in zip(starts, (*starts[1:], result.duration_s), strict=False):
+        # The sound's last piece is longer by a rest too short to be judged by itself.
+        last = following >= result.duration_s and start + PIECE_S + MIN_PIECE_S > following
+        yield start, following if last else min(start + PIECE_S, following)
