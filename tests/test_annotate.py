@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,17 @@ def test_a_turned_clip_is_upright(tmp_path: Path) -> None:
     assert after.shape == before.shape == (320, 240, 3)
     difference = np.abs(after[20:150, 20:220].astype(int) - before[20:150, 20:220])
     assert difference.mean() < 5
+
+
+def test_pixels_that_are_no_squares_stay_so(tmp_path: Path) -> None:
+    options = {"x264-params": "sar=4/3"}
+    clip = clips.write_clip(tmp_path / "clip.mp4", images=plain(), options=options)
+    draw(clip, tmp_path / "out.mp4")
+    clips.set_display_matrix(clip, (0, 1, -1, 0))
+    draw(clip, tmp_path / "turned.mp4")
+    for name, shape in (("out", Fraction(4, 3)), ("turned", Fraction(3, 4))):
+        with av.open(str(tmp_path / f"{name}.mp4")) as container:
+            assert container.streams.video[0].sample_aspect_ratio == shape
 
 
 def test_colours_are_kept(tmp_path: Path) -> None:

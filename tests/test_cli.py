@@ -98,6 +98,7 @@ COMMANDS = (
     "demo",
     "annotate",
     "plot",
+    "report",
     "info",
     "compile",
     "prefetch",

@@ -131,7 +131,7 @@ def test_a_clip_that_browsers_do_not_play_is_written_anew_from_zero(tmp_path: Pa
     times_s = [frame.time_s for frame in VideoFile(clip)]
     page = made(clip, result_of(times_s, ["Sad"] * 8), tmp_path)
     assert page.data["media"] == "video/mp4"
-    assert "another form, of at most 480 lines" in page.data["notes"][-1]
+    assert "encoded anew for this page, with at most 480 lines" in page.data["notes"][-1]
     media = page.media(tmp_path)
     with av.open(str(media)) as container:
         assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]

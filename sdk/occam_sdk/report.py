@@ -28,6 +28,7 @@ JPEG_QUALITY: Final = 82
 LARGEST_BYTES: Final = 16_000_000  # a larger clip is embedded in a smaller form
 SHORT_SIDE_PX: Final = 480
 QUALITY: Final = 26
+EARLY_S: Final = 0.02  # a clip that starts further from 0 is shown by browsers at other times
 BLOCK: Final = 3 << 18  # Base64 of a multiple of 3 bytes has no padding
 
 PLAYABLE: Final[tuple[tuple[str, set[str], set[str], str], ...]] = (
@@ -64,7 +65,9 @@ def report(clip: Path, result: ClipResult, target: Path) -> None:
                 clip, media, _smaller, keep={"aac", "mp3"}, quality=QUALITY, from_zero=True
             )
             kind = "video/mp4" if written.video else "audio/mp4"
-            note = f"the clip is embedded in another form, of at most {SHORT_SIDE_PX} lines"
+            note = "the clip was encoded anew for this page"
+            if written.video:
+                note += f", with at most {SHORT_SIDE_PX} lines; it was judged as it is"
         parts = {
             "title": html.escape(f"{result.label or 'Nothing to judge'}: {_readable(clip)}"),
             "data": _json(_data(clip, result, kind, note)),
@@ -85,7 +88,7 @@ def _kind(clip: Path) -> str | None:
         return None
     with open_media(clip) as container:
         pictures, sound = video_stream(container), audio_stream(container)
-        if start_s(container) != 0 or len(container.streams.video) > 1:
+        if abs(start_s(container)) > EARLY_S or len(container.streams.video) > 1:
             return None
         for form, video_codecs, audio_codecs, kind in PLAYABLE:
             fits = container.format.name == form
