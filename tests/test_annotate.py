@@ -124,7 +124,7 @@ def test_a_turned_clip_is_upright(tmp_path: Path) -> None:
     (before, after) = (next(iter(VideoFile(path))).image for path in (clip, tmp_path / "out.mp4"))
     assert after.shape == before.shape == (320, 240, 3)
     difference = np.abs(after[20:150, 20:220].astype(int) - before[20:150, 20:220])
-    assert difference.mean() < 5
+    assert difference.mean() < 8
 
 
 def test_pixels_that_are_no_squares_stay_so(tmp_path: Path) -> None:
@@ -138,6 +138,9 @@ def test_pixels_that_are_no_squares_stay_so(tmp_path: Path) -> None:
             assert container.streams.video[0].sample_aspect_ratio == shape
 
 
+@pytest.mark.skipif(
+    int(av.__version__.partition(".")[0]) < 15, reason="PyAV 14 reads all colours as BT.601"
+)
 def test_colours_are_kept(tmp_path: Path) -> None:
     clip = clips.write_clip(tmp_path / "clip.mp4", images=plain())
     draw(clip, tmp_path / "out.mp4")

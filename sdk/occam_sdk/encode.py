@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import MediaError
-from .media import Damage, audio_stream, decode, open_media, start_s, video_stream
+from .media import Damage, audio_stream, codec_name, decode, open_media, start_s, video_stream
 from .types import Frame
 from .video.decode import DEFAULT_RATE_HZ, VideoFile
 
@@ -193,7 +193,7 @@ class _Sound:
         keep: Collection[str] | None,
         earlier_s: float,
     ) -> None:
-        name = stream.codec_context.codec.canonical_name
+        name = codec_name(stream)
         self.copied = name in sink.supported_codecs and (keep is None or name in keep)
         self.codec = name if self.copied else "aac"
         self._sink = sink

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .encode import rewrite
 from .labels import COLOURS, INKS, LABELS
-from .media import audio_stream, open_media, start_s, video_stream
+from .media import audio_stream, codec_name, open_media, start_s, video_stream
 from .stills import stills
 from .stretches import SMOOTH_S, heard, smoothed, smoothed_feeling, stretches
 from .types import ClipResult, Frame
@@ -93,11 +93,10 @@ def _kind(clip: Path) -> str | None:
         for form, video_codecs, audio_codecs, kind in PLAYABLE:
             fits = container.format.name == form
             if pictures is not None:
-                context = pictures.codec_context
-                fits = fits and context.codec.canonical_name in video_codecs
-                fits = fits and context.pix_fmt in ("yuv420p", "yuvj420p")
+                fits = fits and codec_name(pictures) in video_codecs
+                fits = fits and pictures.codec_context.pix_fmt in ("yuv420p", "yuvj420p")
             if sound is not None:
-                fits = fits and sound.codec_context.codec.canonical_name in audio_codecs
+                fits = fits and codec_name(sound) in audio_codecs
             if fits:
                 return kind if pictures is not None else kind.replace("video", "audio")
     return None
