@@ -88,7 +88,9 @@ function drawTimeline() {
     } else if (frame % stride === 0 || !run.length) run.push(frame);
   });
   if (run.length) runs.push(run);
-  const after = (frame) => Math.min(frame + 1 < times.length ? times[frame + 1] : length, times[frame] + 1, length);
+  // A frame stands until the next one, the last as long as that before it; none for over a second.
+  const ends = times.slice(1).concat(times.length > 1 ? 2 * times[times.length - 1] - times[times.length - 2] : length);
+  const after = (frame) => Math.min(ends[frame], times[frame] + 1, length);
   labels.forEach((_, place) => {
     const upTo = (frame, count) => 100 - 100 * scores[frame].slice(0, count).reduce((sum, score) => sum + score, 0);
     const path = runs.map((frames) => {
