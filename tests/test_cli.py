@@ -93,7 +93,18 @@ def test_version() -> None:
     assert occam("--version").stdout.strip() == f"occam-sdk {__version__}"
 
 
-COMMANDS = ("predict", "demo", "info", "compile", "prefetch", "verify", "doctor")
+COMMANDS = (
+    "predict",
+    "demo",
+    "annotate",
+    "plot",
+    "report",
+    "info",
+    "compile",
+    "prefetch",
+    "verify",
+    "doctor",
+)
 
 
 def test_help_names_every_command() -> None:
