@@ -17,13 +17,15 @@ PACKAGE = "occam_sdk"
 LAYERS = (
     {"__version__", "_core", "demo", "errors", "labels", "machine"},
     {"scores", "types"},
-    {"backends", "media"},
-    {"bundle"},
+    {"_batch_rows", "backends", "media"},
+    {"_batch_journal", "bundle"},
     {"audio", "video"},
     {"fusion"},
     {"doctor", "recognizer", "verify"},
+    {"_batch_workers"},
+    {"batch"},
     {"_options"},
-    {"_doctor_command", "_runtime_commands"},
+    {"_batch_command", "_doctor_command", "_runtime_commands"},
     {"__main__"},
 )
 """A module imports only what stands in a line above its own."""
@@ -114,7 +116,8 @@ def test_only_what_decodes_opens_media() -> None:
 
 
 def test_only_the_command_line_knows_the_command_lines_libraries() -> None:
-    command_line = ("__main__.py", "_options.py", "_doctor_command.py", "_runtime_commands.py")
+    commands = ("_batch_command.py", "_doctor_command.py", "_runtime_commands.py")
+    command_line = ("__main__.py", "_options.py", *commands)
     for file in FILES:
         if file not in command_line:
             assert not {name[0] for name in _imports(_tree(file), file)} & {"typer", "rich"}, file

@@ -21,11 +21,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, _doctor_command, _runtime_commands
+from . import __version__, _batch_command, _doctor_command, _runtime_commands
 from ._options import (
     BackendOption,
     BundleOption,
     DeviceOption,
+    MinFaceOption,
     PrecisionOption,
     StrictOption,
     ThreadsOption,
@@ -49,12 +50,6 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-MinFaceOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Smallest face to look for, in pixels; by default a twentieth of a frame's longer side."
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (without the timeline).")]
 TimelineOption = Annotated[
     Path | None, typer.Option("--timeline", help="Write a CSV with a row for every frame.")
@@ -112,6 +107,7 @@ def info(
     out.print(table)
 
 
+_batch_command.register(app)
 _runtime_commands.register(app)
 _doctor_command.register(app)
 
