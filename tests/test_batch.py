@@ -458,3 +458,91 @@ def test_what_runs_instead_is_said_once_and_not_by_every_process(tmp_path: Path)
     with pytest.warns(BackendWarning, match="device 'cuda:7' is not available") as warned:
         assert judge_files(folder, tmp_path / "rows.csv", settings).judged == 2
     assert len(warned) == 1
+
+
+# On a cluster
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+machine = {"num_cpus": 1, "object_store_memory": 100 << 20}
+cluster = Cluster(initialize_head=True, head_node_args=machine | {"include_dashboard": False})
+cluster.add_node(**machine)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+def actors_of(cluster: int) -> set[int]:
+    """The processes that judge on a cluster: below it are Ray's own, and below those its workers."""
+    above, actors = {}, set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may just have ended
+            above[int(folder.name)] = int(
+                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+            if b"MapWorker" in (folder / "cmdline").read_bytes():
+                actors.add(int(folder.name))
+    return {pid for pid in actors if above.get(above[pid]) == cluster}
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_judges_the_same_through_kills_of_all_kinds(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    folder, table = demos(tmp_path / "clips", 6), tmp_path / "rows.jsonl"
+    (folder / "broken.mp4").write_text("this is no film\n" * 100)
+    journal = tmp_path / "rows.jsonl.partial"
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert cluster.stdout is not None
+        arguments = (folder, "--out", table, "--ray", cluster.stdout.readline().strip())
+        batch = start(*arguments)
+        wait_for(lambda: journal.exists() and b"\n" in journal.read_bytes())
+        assert len(actors_of(cluster.pid)) == 2
+        os.killpg(batch.pid, signal.SIGKILL)
+        batch.communicate()
+        mark(journal)
+        finished = {row["path"] for row in rows_of(journal) if row["error"] is None}
+
+        lines = journal.read_bytes().count(b"\n")
+        batch = start(*arguments)
+        wait_for(lambda: journal.read_bytes().count(b"\n") > lines)
+        for pid in actors_of(cluster.pid):
+            os.kill(pid, signal.SIGKILL)
+        stdout, stderr = batch.communicate(timeout=300)
+    finally:
+        cluster.communicate()
+    assert batch.returncode == 1, stderr
+    assert "failed: broken.mp4: not a clip" in stderr
+    assert "Traceback" not in stderr
+    (line,) = stdout.splitlines()
+    assert ", 1 failed" in line
+    rows = rows_of(table)
+    assert {row["path"] for row in rows if row["notes"] == "kept"} >= finished
+    judge_files(folder, tmp_path / "here.jsonl", ONE)
+    here = rows_of(tmp_path / "here.jsonl")
+    assert [row | {"notes": None} for row in rows] == here
+    assert not journal.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "auto", "nonsense"])
+def test_a_cluster_that_is_not_there_is_a_message(address: str, two: Path) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    done = occam_batch(two, "--out", two.parent / "rows.csv", "--ray", address)
+    assert done.returncode == 2
+    assert f"ray {address}: cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in two.parent.iterdir()) == ["clips", "rows.jsonl"]
+
+
+def test_ray_where_it_is_not_installed_names_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("occam_sdk._batch_ray.has_module", lambda name: name != "ray")
+    with pytest.raises(OccamError, match=r'pip install "occam-sdk\[ray\]"'):
+        judge_files(grey(tmp_path / "clip.mp4"), tmp_path / "rows.csv", BatchSettings(ray="local"))

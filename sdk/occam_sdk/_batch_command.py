@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -50,6 +51,10 @@ def batch(
         int | None,
         typer.Option(help="How many processes; by default one for each core it may use."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Judge on a Ray cluster: its address, auto, or local."),
+    ] = None,
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     device: DeviceOption = "auto",
@@ -73,14 +78,14 @@ def batch(
     """
     from .backends import Runtime
     from .batch import BatchSettings
-    from .bundle import DEFAULT_BUNDLE
 
     with user_errors():
         settings = BatchSettings(
-            bundle=bundle or DEFAULT_BUNDLE,
+            bundle=bundle,
             runtime=Runtime(backend, device, precision, threads=1, strict=strict),
             min_face_px=min_face_px,
             workers=workers,
+            ray=ray,
         )
         summary = _run(paths, out, settings)
     _tell(summary, out)
@@ -97,13 +102,14 @@ def _run(paths: list[Path], out: Path, settings: BatchSettings) -> BatchSummary:
         TextColumn("files, time left"),
         TimeRemainingColumn(),
     )
-    with Progress(
+    bar = Progress(
         *columns,
         console=err,
         transient=True,
         disable=not err.is_terminal,
         speed_estimate_period=SPEED_OVER_S,
-    ) as bar:
+    )
+    with redirect_stdout(sys.stderr), bar:  # Ray tells of its own on stdout
         task = bar.add_task("", total=None)
 
         def tell(done: int, total: int) -> None:

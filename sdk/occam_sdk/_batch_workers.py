@@ -1,4 +1,4 @@
-"""Judging many clips with a process for each core; a process that dies takes no other down."""
+"""Judging many clips with a process for each core; one that dies takes no other down."""
 
 from __future__ import annotations
 
@@ -8,107 +8,13 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ._batch_rows import COLUMNS, Row, printable, result_figures
-from .backends import Runtime
-from .bundle import DEFAULT_BUNDLE
+from ._batch_judge import Clip, Judge
+from ._batch_rows import Row
 from .errors import BackendError, BackendWarning
-
-if TYPE_CHECKING:
-    from .recognizer import Recognizer
-
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """How many clips are judged.
-
-    Attributes:
-        bundle: folder of a model bundle.
-        runtime: where and how the networks run, in each process.
-        min_face_px: the smallest face to look for, as ``Recognizer`` takes it.
-        workers: how many processes; None is one for each core that this one may use.
-
-    Raises:
-        ValueError: no process at all.
-    """
-
-    bundle: Path = DEFAULT_BUNDLE
-    runtime: Runtime = field(default_factory=partial(Runtime, threads=1))
-    min_face_px: float | None = None
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers: expected one at least, or None, got {self.workers}")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A file to judge.
-
-    Attributes:
-        file: where it is.
-        path: its name in the table.
-        size_bytes, modified: None where the file cannot be looked at. They tell a changed file.
-    """
-
-    file: Path
-    path: str
-    size_bytes: int | None
-    modified: str | None
-
-
-class Judge:
-    """Makes a clip's row; what a process does with each clip that it is given."""
-
-    def __init__(self, settings: BatchSettings, judged_by: str) -> None:
-        self._settings = settings
-        self.judged_by = judged_by
-
-    @cached_property
-    def recognizer(self) -> Recognizer:
-        """Opened where it is first asked for."""
-        from .recognizer import Recognizer
-
-        runtime, settings = self._settings.runtime, self._settings
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BackendWarning)  # its notes are told once for all
-            return Recognizer(
-                settings.bundle,
-                backend=runtime.backend,
-                device=runtime.device,
-                precision=runtime.precision,
-                threads=runtime.threads,
-                strict=runtime.strict,
-                min_face_px=settings.min_face_px,
-            )
-
-    def __call__(self, clip: Clip) -> Row:
-        """The row of one clip; whatever is wrong with the clip is the row's error."""
-        try:
-            figures, error = result_figures(self.recognizer.predict(clip.file)), None
-        except Exception as problem:  # one bad file never ends the job
-            figures = {}
-            error = f"{problem}".removeprefix(f"{clip.file}: ") or type(problem).__name__
-        return self.row(clip, figures, error)
-
-    def row(self, clip: Clip, figures: Row, error: str | None) -> Row:
-        """A row of these figures, empty where there are none."""
-        known: Row = {
-            "path": clip.path,
-            "error": None if error is None else printable(error),
-            "size_bytes": clip.size_bytes,
-            "modified": clip.modified,
-            "judged_by": self.judged_by,
-            **figures,
-        }
-        return {name: known.get(name) for name in COLUMNS}
 
 
 def judge_all(clips: Sequence[Clip], judge: Judge, workers: int | None) -> Iterator[Row]:

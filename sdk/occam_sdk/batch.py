@@ -7,7 +7,6 @@ that a journal and a finished table tell alike what need not be judged again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import warnings
@@ -17,11 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from . import __version__
+from . import _batch_ray, _batch_workers
 from ._batch_journal import Journal
+from ._batch_judge import BatchSettings, Clip, Judge
 from ._batch_rows import Row, format_of, printable
-from ._batch_workers import BatchSettings, Clip, Judge, judge_all
-from .bundle import MANIFEST, load_bundle
 
 __all__ = ["CLIP_SUFFIXES", "BatchSettings", "BatchSummary", "judge_files"]
 
@@ -84,10 +82,12 @@ def judge_files(
     started = time.perf_counter()
     settings, tell = settings or BatchSettings(), progress or _ignore
     out = Path(out)
+    if settings.ray is not None:
+        _batch_ray.check_ray()
     table = format_of(out)
     _check_place(out)
     clips, not_clips = _find([paths] if isinstance(paths, (str, os.PathLike)) else paths)
-    judge = Judge(settings, _judged_by(settings))
+    judge = Judge(settings)
     with Journal(out) as journal:
         before = _read(out, table.read)
         known = {str(row["path"]): row for row in (*before, *journal.rows)}
@@ -96,7 +96,7 @@ def judge_files(
         waiting = [clip for clip in clips if clip.path not in rows]
         taken_over = len(rows)
         tell(len(rows), len(clips))
-        for row in judge_all(waiting, judge, settings.workers):
+        for row in _judged(waiting, judge, settings):
             journal.add(row)
             rows[str(row["path"])] = row
             tell(len(rows), len(clips))
@@ -112,6 +112,12 @@ def judge_files(
         gone=len(known.keys() - rows.keys()),
         seconds=time.perf_counter() - started,
     )
+
+
+def _judged(clips: Sequence[Clip], judge: Judge, settings: BatchSettings) -> Iterator[Row]:
+    if settings.ray is None:
+        return _batch_workers.judge_all(clips, judge, settings.workers)
+    return _batch_ray.judge_all(clips, judge, settings.workers, settings.ray)
 
 
 def _find(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Clip], int]:
@@ -158,17 +164,6 @@ def _clip(file: Path, name: Path) -> Clip:
         return Clip(file, printable(str(name)), None, None)
     changed = datetime.fromtimestamp(stat.st_mtime_ns // 1000 / 1e6, timezone.utc)
     return Clip(file, printable(str(name)), stat.st_size, changed.isoformat())
-
-
-def _judged_by(settings: BatchSettings) -> str:
-    """All that an answer depends on but the clip, as it stands in every row."""
-    bundle, runtime = load_bundle(Path(settings.bundle)), settings.runtime
-    manifest = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()[:12]
-    asked = (runtime.backend, runtime.device, runtime.precision)
-    smallest = "" if settings.min_face_px is None else f", faces from {settings.min_face_px:g} px"
-    return printable(
-        f"{bundle.name} {manifest}, {' '.join(asked)}{smallest}, occam-sdk {__version__}"
-    )
 
 
 def _is_judged(clip: Clip, known: Mapping[str, Row]) -> bool:
