@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +80,8 @@ class Judge:
     """Makes a clip's row; what a process does with each clip that it is given."""
 
     def __init__(self, settings: BatchSettings) -> None:
-        self._settings = settings
+        bundle = settings.bundle and settings.bundle.absolute()  # for processes of other folders
+        self._settings = replace(settings, bundle=bundle)
         self.judged_by = settings.judged_by()
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ DIGITS: Final = 6  # of a fraction: more than any of them is worth, and a table 
 
 
 def result_figures(result: ClipResult) -> Row:
-    """The columns that come from a clip's result."""
+    """The columns that come from a clip's result.
+
+    Raises:
+        ValueError: a figure is no number, which no table of strict JSON holds.
+    """
     scores: list[Any] = [None] * len(LABELS) if result.scores is None else result.scores.tolist()
     figures: Row = {
         "label": result.label,
@@ -64,10 +69,12 @@ def result_figures(result: ClipResult) -> Row:
         "truncated": result.truncated,
         "notes": printable("; ".join(result.notes)) or None,
     }
-    return {
-        name: round(value, DIGITS) if isinstance(value, float) else value
-        for name, value in figures.items()
-    }
+    for name, value in figures.items():
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is no number but {value}")
+            figures[name] = round(value, DIGITS)
+    return figures
 
 
 def printable(text: str) -> str:
