@@ -5,7 +5,7 @@ is replayed as it was, the first run of a context after a change of shape may no
 worth nothing once its context has another shape, and all memory is counted.
 """
 
-# ruff: noqa: ARG002, ARG005, N802, N815  # names and arguments are those of the real ones
+# ruff: noqa: N802, N815  # names and arguments are those of the real ones
 
 from __future__ import annotations
 

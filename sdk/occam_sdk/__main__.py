@@ -16,12 +16,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, _doctor_command, _live_command, _results_commands, _runtime_commands
-from ._judge import MinFaceOption, err, judge, new_file
+from . import (
+    __version__,
+    _batch_command,
+    _doctor_command,
+    _live_command,
+    _results_commands,
+    _runtime_commands,
+)
+from ._judge import err, judge, new_file
 from ._options import (
     BackendOption,
     BundleOption,
     DeviceOption,
+    MinFaceOption,
     PrecisionOption,
     StrictOption,
     ThreadsOption,
@@ -107,6 +115,7 @@ def info(
 
 _live_command.register(app)
 _results_commands.register(app)
+_batch_command.register(app)
 _runtime_commands.register(app)
 _doctor_command.register(app)
 

@@ -8,22 +8,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .types import ClipResult
 
 LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
-
-MinFaceOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Smallest face to look for, in pixels; by default a twentieth of a frame's longer side."
-    ),
-]
 
 err = Console(stderr=True)
 

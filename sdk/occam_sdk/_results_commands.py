@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ._judge import MinFaceOption, judge, new_file
-from ._options import BackendOption, BundleOption, DeviceOption, user_errors
+from ._judge import judge, new_file
+from ._options import BackendOption, BundleOption, DeviceOption, MinFaceOption, user_errors
 
 VIDEO_ENDINGS: Final = (".mp4", ".mkv")
 
