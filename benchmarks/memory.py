@@ -1,8 +1,10 @@
 """Whether memory grows with a clip's length: one clip, joined to itself, and the process's size on the way.
 
     python -m benchmarks.memory ../shared/data/clips/pyfeat_pexels.mp4 --minutes 10
+    python -m benchmarks.memory ../shared/data/clips/pyfeat_pexels.mp4 --minutes 60 --stream
 
-The clip's packets are copied behind one another into a temporary file, sound and all, and judged as one clip.
+The clip's packets are copied behind one another into a temporary file, sound and all, and judged as one clip,
+or as a stream; at the end stands how far the last picture's time lies from the end that the file states.
 """
 
 from __future__ import annotations
@@ -52,8 +54,8 @@ def resident_mb(field: str) -> float:
     return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(field))
 
 
-def measure(clip: Path) -> dict[str, Any]:
-    """Resident memory while the clip is judged, by the time in it."""
+def measure(clip: Path, *, streamed: bool) -> dict[str, Any]:
+    """Resident memory while the clip is judged, by the time in it, and the time of its last picture."""
     curve: list[dict[str, float]] = []
     left = list(MARKS_S)
 
@@ -66,13 +68,20 @@ def measure(clip: Path) -> dict[str, Any]:
     with Recognizer() as recognizer:
         opened = resident_mb("VmRSS")
         print(f"networks loaded: {opened:.1f} MB", flush=True)
-        result = recognizer.predict(clip, progress=look)
+        if streamed:
+            for update in recognizer.stream(clip):
+                look(update.time_s)
+                rows = update.result.timeline
+        else:
+            rows = recognizer.predict(clip, progress=look).timeline
+    stated_s = probe(clip).duration_s or 0.0
     return {
         "networks_loaded_mb": round(opened, 1),
         "curve": curve,
         "peak_mb": round(resident_mb("VmHWM"), 1),
-        "frames": len(result.timeline),
-        "duration_s": round(result.duration_s, 1),
+        "frames": rows[-1].index + 1,
+        "last_s": round(rows[-1].time_s, 3),
+        "before_the_stated_end_s": round(stated_s - rows[-1].time_s, 3),
     }
 
 
@@ -83,6 +92,7 @@ def main() -> None:
     )
     parser.add_argument("clip", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--stream", action="store_true", help="judge it window by window")
     parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args()
     try:
@@ -92,10 +102,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             long = Path(folder) / "long.mkv"  # which takes streams of any kind
             join(args.clip, max(1, round(60 * args.minutes / duration_s)), long)
-            found = measure(long)
+            found = measure(long, streamed=args.stream)
     except (OccamError, OSError, ValueError) as error:
         parser.error(str(error))
-    print(f"peak {found['peak_mb']:.1f} MB, {found['frames']} frames, {found['duration_s']:.0f} s")
+    print(
+        f"peak {found['peak_mb']:.1f} MB, {found['frames']} frames, the last at {found['last_s']:.3f} s, "
+        f"{found['before_the_stated_end_s']:.3f} s before the stated end"
+    )
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 

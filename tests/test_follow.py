@@ -202,6 +202,24 @@ def test_two_faces_that_pass_each_other_keep_their_ids() -> None:
     assert len(film.looked) == 31
 
 
+@pytest.mark.parametrize("front", [0, 1])
+@pytest.mark.parametrize("step", [3, 6])
+def test_two_faces_of_which_one_hides_the_other_keep_their_ids(front: int, step: int) -> None:
+    """While they overlap, the detector sees the one in front alone."""
+    film = []
+    for index in range(300 // step):
+        both = face(step * index), face(300 - step * index)
+        hidden = abs(300 - 2 * step * index) < 30
+        film.append((both[front],) if hidden else both)
+    found = Film(film).follow()
+    assert {len(faces) for faces in found} == {1, 2}
+    for index, faces in enumerate(found):
+        for one in faces:
+            goes_right = abs(one.box_xyxy[0] - step * index) < 1e-3
+            goes_left = abs(one.box_xyxy[0] - 300 + step * index) < 1e-3
+            assert (goes_right and one.track_id == 0) or (goes_left and one.track_id == 1)
+
+
 def test_the_order_in_which_a_detector_names_faces_does_not_matter() -> None:
     pairs = [(face(2 * n), face(300 + 2 * n)) for n in range(9)]
     film = Film([pair[::-1] if index % 4 == 2 else pair for index, pair in enumerate(pairs)])

@@ -101,6 +101,45 @@ def test_one_face_keeps_one_id(demo: ClipResult) -> None:
     assert {row.face.face.track_id for row in demo.timeline if row.face} == {0}
 
 
+def test_of_two_faces_both_are_told_of_and_the_larger_is_judged(frames: list[Frame]) -> None:
+    pair = [
+        Frame(frame.index, frame.time_s, np.hstack([small, frame.image[:, ::-1]]))
+        for frame in frames
+        for small in [
+            cv2.copyMakeBorder(frame.image[::2, ::2], 0, frame.image.shape[0] // 2, 0, 0, 0)
+        ]
+    ]
+    with Recognizer(max_faces=3) as made:
+        result = made.predict(pair)
+    assert result.face is not None
+    main, other = result.tracks
+    assert main.track_id != other.track_id
+    assert main.scores is result.face
+    assert [row.index for row in main.timeline] == [row.index for row in result.timeline]
+    for track, side in ((main, 1), (other, 0)):
+        seen = [row.face.face for row in track.timeline if row.face]
+        assert len(seen) >= 73
+        assert {face.track_id for face in seen} == {track.track_id}
+        half = pair[0].image.shape[1] - frames[0].image.shape[1]
+        assert all((face.box_xyxy[[0, 2]].mean() > half) == side for face in seen)
+        assert track.scores is not None
+        assert track.scores.label == "Happy"
+    told = json.loads(result.to_json())["tracks"]
+    assert [track["track_id"] for track in told] == [main.track_id, other.track_id]
+
+
+def test_by_default_one_face_is_told_of(demo: ClipResult) -> None:
+    (track,) = demo.tracks
+    assert track.scores is demo.face
+    assert len(track.to_dict()["timeline"]) == 75
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_more_faces_than_are_judged_cannot_be_told_of(count: int) -> None:
+    with pytest.raises(ValueError, match=f"max_faces: expected 1 to 8, got {count}"):
+        Recognizer(max_faces=count)
+
+
 def test_sixteen_frames_are_the_evidence_one_of_each_sixteenth(demo: ClipResult) -> None:
     assert demo.face is not None
     times_s = np.array(demo.face.evidence_s)

@@ -6,6 +6,7 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,11 @@ from occam_sdk import (
 )
 from occam_sdk.audio.decode import AudioFile
 from occam_sdk.sources import Camera, Clock, Lost, again, open_source
-from occam_sdk.stream import MAX_WAITING, Scored, Stream
+from occam_sdk.stream import MAX_WAITING, Stream
 from occam_sdk.types import FusionWeights
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.watched import Watched
+from occam_sdk.window import Scored
 
 Image = NDArray[np.uint8]
 BLACK = np.zeros((60, 80, 3), np.uint8)
@@ -86,7 +88,7 @@ class Simple:
 
 def stream(judge: Simple, source: sources.Source | None = None, **asked: float) -> Stream:
     timing = {"window_s": 3.0, "hop_s": 0.5} | asked
-    return Stream(judge, source, chunks=16, on_update=None, **timing)
+    return Stream(judge, source, watch=partial(Watched, 16), on_update=None, **timing)
 
 
 def shown(number: int) -> Image:

@@ -52,6 +52,9 @@ app = typer.Typer(
 )
 out = Console()
 
+MaxFacesOption = Annotated[
+    int, typer.Option(help="Faces to tell of; the one seen longest and largest is judged.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (without the timeline).")]
 TimelineOption = Annotated[
     Path | None,
@@ -74,11 +77,12 @@ def predict(
     threads: ThreadsOption = None,
     strict: StrictOption = False,
     min_face_px: MinFaceOption = None,
+    max_faces: MaxFacesOption = 1,
 ) -> None:
     """Say which emotion a clip shows, from face and voice."""
     with user_errors():
         asked = asdict(_runtime(backend, device, precision, threads, strict))
-        asked["min_face_px"] = min_face_px
+        asked |= {"min_face_px": min_face_px, "max_faces": max_faces}
         _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, asked=asked)
 
 
@@ -203,6 +207,11 @@ def _show(clip: Path, result: ClipResult, seconds: float) -> None:
         out.print(table)
     if result.valence is not None and result.arousal is not None:
         _line(f"valence {result.valence:+.2f}   arousal {result.arousal:+.2f}")
+    for track in result.tracks[1:]:
+        shown = track.scores
+        says = f"{shown.label} {100 * shown.scores.max():.0f} %" if shown else "nothing to judge"
+        count = sum(row.face is not None for row in track.timeline)
+        _line(f"another face: {says}, in {count} frames")
     weights = f"weights: face {result.weights.face:.2f}, voice {result.weights.voice:.2f}"
     _line(f"status: {result.status}   {weights}")
     for note in result.notes:

@@ -6,9 +6,10 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +27,16 @@ from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
 from .media import Damage, probe
 from .sources import open_source
-from .stream import Scored, Stream, StreamUpdate
+from .stream import Stream, StreamUpdate
 from .types import (
     ClipResult,
     Face,
     FaceScores,
+    FaceTrack,
     Frame,
     FrameScores,
     ModalityScores,
+    TimelineRow,
     Waveform,
     check_image,
 )
@@ -43,9 +46,12 @@ from .video.decode import VideoFile
 from .video.expression import ExpressionNetwork
 from .video.faces import FaceDetector, open_detector
 from .video.follow import follow
-from .video.watched import Timeline, Watched
+from .video.watched import Watched
+from .window import Scored
 
-MAX_FACES: Final = 8  # of a clip's frame, the largest: a crowd in the background decides nothing
+MAX_FACES: Final = (
+    8  # of a clip's frame, the largest, are judged: a crowd in the background decides nothing
+)
 STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
@@ -94,13 +100,14 @@ class Recognizer:
         min_face_px: the smallest face to look for, in pixels of the picture (the root of its box's area);
             what is large is then looked at in larger size, which takes longer. None: faces from a
             twentieth of a frame's longer side, and from a fortieth of a still's.
+        max_faces: of a clip, the faces that ``ClipResult.tracks`` tells of, at most 8.
         detector: finds the faces, in place of the bundle's own.
 
     Raises:
         BundleError: the bundle is damaged or of another format.
         BackendError: the backend is not installed; or, if ``strict``, device or precision are not had.
-        ValueError: no such backend, device or precision; ``min_face_px`` is no positive number, or was given
-            with a ``detector``, which decides that for itself.
+        ValueError: no such backend, device or precision; ``max_faces`` is not from 1 to 8; ``min_face_px``
+            is no positive number, or was given with a ``detector``, which decides that for itself.
 
     A Recognizer may be shared by threads; they take turns, and ``close`` waits for its own. A turn
     lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. A
@@ -126,8 +133,11 @@ class Recognizer:
         threads: int | None = None,
         strict: bool = False,
         min_face_px: float | None = None,
+        max_faces: int = 1,
         detector: FaceDetector | None = None,
     ) -> None:
+        if not 1 <= max_faces <= MAX_FACES:
+            raise ValueError(f"max_faces: expected 1 to {MAX_FACES}, got {max_faces}")
         if min_face_px is not None and not (detector is None and 0 < min_face_px < math.inf):
             raise ValueError(
                 f"min_face_px: expected a positive number of pixels, got {min_face_px}"
@@ -137,6 +147,7 @@ class Recognizer:
         runtime = Runtime(backend, device, precision, threads, strict)
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
+        self._max_faces = max_faces
         self._detector_info: SessionInfo | None = None
         if detector is None:
             session = self._open("detector", {"image"}, set(), runtime)
@@ -344,7 +355,7 @@ class Recognizer:
                 None if source is None else open_source(source),
                 window_s=window_s,
                 hop_s=hop_s,
-                chunks=self._bundle.face.chunks,
+                watch=partial(Watched, self._bundle.face.chunks, self._max_faces),
                 on_update=on_update,
             )
 
@@ -378,8 +389,8 @@ class Recognizer:
                 f"{source.name}: has a single frame, a clip needs two; "
                 "use Recognizer.predict_image for a picture"
             )
-        timeline, scored = watched.main_track()
-        face = aggregate(scored, self._bundle.face) if scored else None
+        timeline, tracks = self._tracks(watched)
+        face = tracks[0].scores if tracks else None
         voice, voice_note, heard_s = self._listen(
             stages.classifier, sound, _ignore if timeline else tell
         )
@@ -390,16 +401,29 @@ class Recognizer:
             notes.append("no audio track")
         elif voice_note:
             notes.append(voice_note)
-        return self._fused(face, voice, timeline, max(watched.span_s, heard_s), notes)
+        answer = self._fused(timeline, tracks, voice, notes)
+        return replace(answer, duration_s=max(watched.span_s, heard_s))
+
+    def _tracks(self, watched: Watched) -> tuple[Sequence[TimelineRow], tuple[FaceTrack, ...]]:
+        """The main face's rows, and what each of the faces that count most shows."""
+        tracks = tuple(
+            FaceTrack(
+                timeline.track_id,
+                aggregate(scored, self._bundle.face) if scored else None,
+                timeline,
+            )
+            for timeline, scored in watched.main_tracks()
+        )
+        return tracks[0].timeline if tracks else watched.main_track()[0], tracks
 
     def _fused(
         self,
-        face: ModalityScores | None,
+        timeline: Sequence[TimelineRow],
+        tracks: tuple[FaceTrack, ...],
         voice: ModalityScores | None,
-        timeline: Timeline,
-        duration_s: float,
         notes: list[str],
     ) -> ClipResult:
+        face = tracks[0].scores if tracks else None
         fused = fuse(face, voice, self._bundle.fusion)
         return ClipResult(
             scores=fused.scores,
@@ -410,13 +434,14 @@ class Recognizer:
             voice=voice,
             weights=fused.weights,
             timeline=timeline,
-            duration_s=duration_s,
+            duration_s=0.0,
             notes=tuple(notes),
+            tracks=tracks,
         )
 
     def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> Watched:
         """Find, align and score the faces of every frame; crops are let go batch by batch."""
-        watched = Watched(self._bundle.face.chunks)
+        watched = Watched(self._bundle.face.chunks, self._max_faces)
         waiting: list[_Sighting] = []
         for row, (frame, found) in enumerate(follow(frames, stages.video_detector.detect)):
             height, width = frame.image.shape[:2]
@@ -512,11 +537,11 @@ class _Live:
         self, watched: Watched, voice: ModalityScores | None, notes: tuple[str, ...]
     ) -> ClipResult:
         """The answer about a window."""
-        recognizer = self._recognizer
-        timeline, scored = watched.main_track()
-        face = aggregate(scored, recognizer._bundle.face) if scored else None
-        why = [] if face else ["no face was found" if len(watched) else "no pictures"]
-        return recognizer._fused(face, voice, timeline, watched.span_s, [*why, *notes])
+        timeline, tracks = self._recognizer._tracks(watched)
+        found = bool(tracks) and tracks[0].scores is not None
+        why = [] if found else ["no face was found" if len(watched) else "no pictures"]
+        answer = self._recognizer._fused(timeline, tracks, voice, [*why, *notes])
+        return replace(answer, duration_s=watched.span_s)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,20 +18,16 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.decode import GAP_S
 from .sources import Lost, Source
-from .types import RATE_HZ, ClipResult, Face, FaceScores, Frame, ModalityScores, Waveform
+from .types import ClipResult, Face, Frame, ModalityScores, Waveform
 from .video.follow import follow
 from .video.watched import Watched
+from .window import LATE_SOUND_S, Scored, Window, end_s
 
 MAX_WAITING: Final = (
     8  # frames of a live source; older ones are dropped: better late by a blink than behind
 )
-LATE_SOUND_S: Final = 1.0  # what sounds without a picture is judged this much later
 END_S: Final = 0.9  # in which ``close`` comes back, whatever a camera's driver is doing
-
-Scored = tuple[FaceScores, NDArray[np.float32]]
-"""A face and its (512,) float32 embedding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +107,7 @@ class Stream:
         *,
         window_s: float,
         hop_s: float,
-        chunks: int,
+        watch: Callable[[], Watched],
         on_update: Callable[[StreamUpdate], None] | None,
     ) -> None:
         for name, value in (("window_s", window_s), ("hop_s", hop_s)):
@@ -124,7 +120,7 @@ class Stream:
             )
         self._judge, self._source, self._on_update = judge, source, on_update
         self._hop_s = hop_s
-        self._window = Window(window_s, chunks)
+        self._window = Window(window_s, watch)
         self._due_s: float | None = None
         self._told_s = -math.inf  # end of the last window
         self._pushed = {"frame": -math.inf, "audio": -math.inf}
@@ -271,8 +267,8 @@ class Stream:
                 yield item
             elif isinstance(item, Waveform):
                 self._window.add_sound(item)
-                if self._is_due(_end_s(item) - LATE_SOUND_S, begun_s=item.start_s):
-                    self._tell(_end_s(item) - LATE_SOUND_S)
+                if self._is_due(end_s(item) - LATE_SOUND_S, begun_s=item.start_s):
+                    self._tell(end_s(item) - LATE_SOUND_S)
             else:
                 self._window.clear()
                 self._due_s = None
@@ -302,77 +298,6 @@ class Stream:
             self._updates.put(update)
         elif not self._closed.is_set():
             self._on_update(update)
-
-
-class Window:
-    """The last seconds of a stream.
-
-    Args:
-        span_s: so many.
-        chunks: n of the frame selection.
-    """
-
-    def __init__(self, span_s: float, chunks: int) -> None:
-        self._span_s, self._chunks = span_s, chunks
-        self._frames: deque[tuple[int, float, int, list[Scored]]] = deque()
-        self._sound: deque[Waveform] = deque()
-
-    @property
-    def end_s(self) -> float:
-        """When the last that it has seen or heard was."""
-        seen_s = self._frames[-1][1] if self._frames else -math.inf
-        heard_s = self._sound[-1].start_s + self._sound[-1].duration_s if self._sound else -math.inf
-        return max(seen_s, heard_s)
-
-    def add_frame(self, frame: Frame, faces: list[Scored]) -> None:
-        """One more, with the faces that count."""
-        height, width = frame.image.shape[:2]
-        self._frames.append((frame.index, frame.time_s, width * height, faces))
-
-    def add_sound(self, waveform: Waveform) -> None:
-        """What sounds next; after a pause the sound before it is forgotten."""
-        if self._sound:
-            end_s = self._sound[-1].start_s + self._sound[-1].duration_s
-            if abs(waveform.start_s - end_s) > GAP_S:
-                self._sound.clear()
-        self._sound.append(waveform)
-        while len(self._sound) > 1 and (
-            self._sound[1].start_s <= self._sound[-1].start_s - self._span_s - LATE_SOUND_S
-        ):
-            self._sound.popleft()  # pictures that are late may still ask for a second more
-
-    def let_go(self, time_s: float) -> None:
-        """Forget what was before the window that ends then."""
-        while self._frames and self._frames[0][1] <= time_s - self._span_s:
-            self._frames.popleft()
-        while self._sound and _end_s(self._sound[0]) <= time_s - self._span_s:
-            self._sound.popleft()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._frames.clear()
-        self._sound.clear()
-
-    def watched(self) -> Watched:
-        """The window's frames, as those of a clip."""
-        watched = Watched(self._chunks)
-        for row, (index, time_s, pixels, faces) in enumerate(self._frames):
-            watched.add_frame(index, time_s, pixels)
-            for face, embedding in faces:
-                watched.add_face(row, face, embedding)
-        return watched
-
-    def sound(self, time_s: float) -> Waveform | None:
-        """What sounded in the window that ends then; None if nothing did."""
-        if not self._sound:
-            return None
-        begun_s = self._sound[0].start_s
-        samples = np.concatenate([piece.samples for piece in self._sound])
-        last = round((time_s - begun_s) * RATE_HZ)
-        first = max(0, last - round(self._span_s * RATE_HZ))
-        if last <= first:
-            return None
-        return Waveform(samples[first:last], begun_s + first / RATE_HZ)
 
 
 @dataclass(frozen=True, eq=False)
@@ -446,7 +371,3 @@ class _Inbox:
             self._items.clear()
             self._frames = 0
             self._changed.notify_all()
-
-
-def _end_s(waveform: Waveform) -> float:
-    return waveform.start_s + waveform.duration_s

@@ -273,6 +273,29 @@ class TimelineRow:
         return {"index": self.index, "time_s": self.time_s, "face": seen}
 
 
+@dataclass(frozen=True, eq=False)
+class FaceTrack:
+    """One face of a clip, from frame to frame.
+
+    Attributes:
+        track_id: of its ``Face`` values.
+        scores: what it shows over the clip, or None if no frame of it could be scored.
+        timeline: one row a decoded frame, as of ``ClipResult``; None where this face is not seen.
+    """
+
+    track_id: int | None
+    scores: ModalityScores | None
+    timeline: Sequence[TimelineRow]
+
+    def to_dict(self, *, timeline: bool = True) -> dict[str, Any]:
+        """Plain JSON types; ``timeline=False`` leaves the per-frame rows out."""
+        result = {
+            "track_id": self.track_id,
+            "face": self.scores.to_dict() if self.scores else None,
+        }
+        return result | ({"timeline": [row.to_dict() for row in self.timeline]} if timeline else {})
+
+
 @dataclass(frozen=True)
 class FusionWeights:
     """The weights that were really used: 0 for what is missing; both sum to 1 or to 0."""
@@ -293,6 +316,8 @@ class ClipResult:
         weights: the fusion weights that were really used.
         timeline: one row a decoded frame, in order of time; ``predict`` gives a sequence that makes
             each row when it is asked for.
+        tracks: the faces that were seen longest and largest, at most ``max_faces`` of the Recognizer;
+            the first is the one that is judged.
         duration_s: how much of the clip was analysed, in seconds.
         truncated: the file ended early or was damaged; what could be decoded is in the result.
         notes: what the user should know about this answer, in plain words.
@@ -309,6 +334,7 @@ class ClipResult:
     duration_s: float
     truncated: bool = False
     notes: tuple[str, ...] = ()
+    tracks: tuple[FaceTrack, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
@@ -333,6 +359,7 @@ class ClipResult:
             "face": self.face.to_dict() if self.face else None,
             "voice": self.voice.to_dict() if self.voice else None,
             "weights": {"face": self.weights.face, "voice": self.weights.voice},
+            "tracks": [track.to_dict(timeline=False) for track in self.tracks],
             "duration_s": self.duration_s,
             "truncated": self.truncated,
             "notes": list(self.notes),

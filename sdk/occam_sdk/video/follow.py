@@ -8,7 +8,7 @@ has come, gone or jumped meanwhile; else the frame in the middle is looked at as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,6 +23,7 @@ MAX_CHANGE: Final = (
 )
 POINTS: Final = 80  # of the longer side that are compared; every eighth pixel of a small picture
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
+AWAY: Final = 0.1  # so much more must one who was not seen in the frame before overlap
 TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
 TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
 
@@ -110,10 +111,14 @@ def _mixed(
 
 
 class Tracker:
-    """Says who is who along a clip: each face takes the id of the last box that it overlaps most."""
+    """Says who is who along a clip: each face takes the id of the track whose next box it overlaps most.
+
+    A track's next box is its last one, moved on as it has been moving: so two who pass each other stay who
+    they are, also where one hides the other for a while.
+    """
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[float, int, Face]] = {}  # time, frame and face, last seen
+        self._tracks: dict[int, _Track] = {}
         self._next_id = 0
         self._frame = 0
 
@@ -130,31 +135,58 @@ class Tracker:
         whole = np.array([*size, *size], np.float32)
         seen = [replace(face, box_xyxy=face.box_xyxy / whole) for face in faces]
         self._frame += 1
-        self._last = {
-            track: (seen_s, frame, face)
-            for track, (seen_s, frame, face) in self._last.items()
-            if time_s - seen_s <= TRACK_MEMORY_S or self._frame - frame <= TRACK_MEMORY_FRAMES
+        self._tracks = {
+            name: track
+            for name, track in self._tracks.items()
+            if time_s - track.time_s <= TRACK_MEMORY_S
+            or self._frame - track.frame <= TRACK_MEMORY_FRAMES
         }
         pairs = sorted(
             (
-                (overlap, track, index)
-                for track, (_, _, last) in self._last.items()
+                (overlap - AWAY * (self._frame - track.frame > 1), name, index)
+                for name, track in self._tracks.items()
                 for index, face in enumerate(seen)
-                if (overlap := intersection_over_union(last, face)) >= MIN_TRACK_OVERLAP
+                if (overlap := intersection_over_union(track.at(time_s), face)) >= MIN_TRACK_OVERLAP
             ),
             key=lambda pair: -pair[0],
         )
         ids: dict[int, int] = {}
-        for _, track, index in pairs:
-            if index not in ids and track not in ids.values():
-                ids[index] = track
+        for _, name, index in pairs:
+            if index not in ids and name not in ids.values():
+                ids[index] = name
         named = []
         for index, face in enumerate(faces):
             if index not in ids:
                 ids[index], self._next_id = self._next_id, self._next_id + 1
             named.append(replace(face, track_id=ids[index]))
-            self._last[ids[index]] = time_s, self._frame, seen[index]
+            known = self._tracks.get(ids[index])
+            moves = _STILL if known is None else known.moves_to(seen[index], time_s)
+            self._tracks[ids[index]] = _Track(time_s, self._frame, seen[index], moves)
         return tuple(named)
+
+
+_STILL: Final = np.zeros(2, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Track:
+    """When and where a face was last seen, and how it moves: (2,) x and y a second."""
+
+    time_s: float
+    frame: int
+    face: Face
+    moves: NDArray[np.float32]
+
+    def at(self, time_s: float) -> Face:
+        """Where it should be by now."""
+        moved = self.moves * np.float32(min(time_s - self.time_s, TRACK_MEMORY_S))
+        return replace(self.face, box_xyxy=self.face.box_xyxy + np.tile(moved, 2))
+
+    def moves_to(self, face: Face, time_s: float) -> NDArray[np.float32]:
+        """How it moves when it is seen there now: half of that is what was known before."""
+        step = (face.box_xyxy - self.face.box_xyxy).reshape(2, 2).mean(axis=0)
+        moves = (self.moves + step / max(time_s - self.time_s, 1e-3)) / 2
+        return np.asarray(moves, np.float32)
 
 
 def intersection_over_union(one: Face, other: Face) -> float:

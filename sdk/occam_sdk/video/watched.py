@@ -39,11 +39,12 @@ class Watched:
     """Collects frames in order of time, and the scored faces of each as they become known.
 
     What it holds grows by 24 bytes a frame and 116 bytes a face and frame, and not with the number
-    of faces that come and go: of those that are over only the one that counts most is kept. Of the
+    of faces that come and go: of those that are over only the ``most`` that count most are kept. Of the
     embeddings it keeps those that may still be picked, see ``Candidates``.
 
     Args:
         chunks: n of the frame selection; without it every frame counts as picked.
+        most: faces that are told of.
 
     Example:
         >>> import numpy as np
@@ -58,11 +59,11 @@ class Watched:
         (5, [0.04, 0.12])
     """
 
-    def __init__(self, chunks: int | None = None) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: int | None = None, most: int = 1) -> None:
+        self._chunks, self._most = chunks, most
         self._frames = _Table(_FRAME)
         self._tracks: dict[int | None, _Track] = {}
-        self._over: tuple[_Track, float] | None = None  # that counts most, and how much
+        self._over: list[tuple[_Track, float]] = []  # those that count most, and how much
         self._born = 0
 
     def __len__(self) -> int:
@@ -100,18 +101,24 @@ class Watched:
         track.candidates.add(float(face.scores.max()), embedding)
 
     def main_track(self) -> tuple[Timeline, FrameScores | None]:
-        """A row for every frame, and the scores of the face seen longest and largest, or None.
+        """A row for every frame, and the scores of the face seen longest and largest, or None."""
+        tracks = self.main_tracks()
+        return (
+            tracks[0] if tracks else (Timeline(self._frames.rows, np.empty(0, _FACE), None), None)
+        )
+
+    def main_tracks(self) -> list[tuple[Timeline, FrameScores | None]]:
+        """A row for every frame, and the scores, of each of the faces that count most, these first.
 
         A face counts by the part of the picture that it takes, times the time that it is seen for.
         Of its frames only those that are picked are returned, at most one a chunk: picking from
         them once more picks them all.
         """
-        frames = self._frames.rows
-        track = self._main([*self._tracks.values()])
-        if track is None:
-            return Timeline(frames, np.empty(0, _FACE), None), None
-        faces = track[0].faces.rows
-        timeline = Timeline(frames, faces, track[0].name)
+        return [self._told(track) for track, _ in self._main([*self._tracks.values()])]
+
+    def _told(self, track: _Track) -> tuple[Timeline, FrameScores | None]:
+        frames, faces = self._frames.rows, track.faces.rows
+        timeline = Timeline(frames, faces, track.name)
         if self._chunks is None:
             picked = np.arange(len(faces))
         else:
@@ -123,11 +130,11 @@ class Watched:
             times_s=frames["time_s"][faces["row"][picked]],
             scores=faces["scores"][picked],
             valence_arousal=valence_arousal.astype(np.float32),
-            embeddings=np.stack([track[0].candidates[place] for place in picked.tolist()]),
+            embeddings=np.stack([track.candidates[place] for place in picked.tolist()]),
         )
 
     def _let_go(self, row: int) -> None:
-        """Forget the faces that will not come back, but for the one that counts most."""
+        """Forget the faces that will not come back, but for those that count most."""
         times_s = self._frames.rows["time_s"]
         since = {name: int(track.faces.rows["row"][-1]) for name, track in self._tracks.items()}
         gone = [
@@ -137,16 +144,16 @@ class Watched:
         ]
         self._over = self._main(gone)
 
-    def _main(self, tracks: list[_Track]) -> tuple[_Track, float] | None:
-        """The track that counts most of these and those that are over, of equals the first seen."""
+    def _main(self, tracks: list[_Track]) -> list[tuple[_Track, float]]:
+        """The tracks that count most of these and those that are over, of equals the first seen."""
         frames = self._frames.rows
-        known = [] if self._over is None else [self._over]
+        known = [*self._over]
         for track in tracks:
             faces = track.faces.rows
             sides = faces["box_xyxy"][:, 2:] - faces["box_xyxy"][:, :2]
             areas = np.fmax(sides, 0).prod(axis=1)
             known.append((track, _weight(faces["row"], areas, frames["time_s"], frames["pixels"])))
-        return max(known, key=lambda pair: (pair[1], -pair[0].born), default=None)
+        return sorted(known, key=lambda pair: (-pair[1], pair[0].born))[: self._most]
 
 
 class Timeline(Sequence[TimelineRow]):
@@ -164,7 +171,7 @@ class Timeline(Sequence[TimelineRow]):
     def __init__(
         self, frames: NDArray[np.void], faces: NDArray[np.void], track_id: int | None
     ) -> None:
-        self._frames, self._faces, self._track_id = frames.copy(), faces.copy(), track_id
+        self._frames, self._faces, self.track_id = frames.copy(), faces.copy(), track_id
         self._places = np.full(len(frames), -1, np.int32)  # of each frame's face
         self._places[faces["row"]] = np.arange(len(faces))
 
@@ -190,7 +197,7 @@ class Timeline(Sequence[TimelineRow]):
     def _face(self, cells: np.void) -> FaceScores:
         box, landmarks, confidence = cells["box_xyxy"], cells["landmarks"], cells["confidence"]
         return FaceScores(
-            Face(box.copy(), landmarks.copy(), float(confidence), self._track_id),
+            Face(box.copy(), landmarks.copy(), float(confidence), self.track_id),
             cells["scores"].copy(),
             float(cells["valence"]),
             float(cells["arousal"]),
