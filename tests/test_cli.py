@@ -93,7 +93,10 @@ def test_version() -> None:
     assert occam("--version").stdout.strip() == f"occam-sdk {__version__}"
 
 
-COMMANDS = ("predict", "demo", "info", "compile", "prefetch", "verify", "doctor")
+COMMANDS = (
+    "predict", "demo", "batch", "live", "annotate", "plot", "report", "info", "compile", "prefetch",
+    "verify", "doctor",
+)  # fmt: skip
 
 
 def test_help_names_every_command() -> None:
@@ -108,7 +111,7 @@ def test_help_says_what_a_command_does(command: str) -> None:
     done = occam(command, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
-    if command in ("predict", "info", "compile", "verify"):
+    if command in ("predict", "batch", "info", "compile", "verify"):
         words = " ".join(re.findall(r"[\w:-]+", done.stdout))
         assert "auto openvino onnxruntime onnxruntime-tensorrt or tensorrt" in words
         assert "auto cpu cuda cuda:1 intel:gpu intel:npu or intel:auto" in words

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch import BatchSettings, BatchSummary, judge_files
     from .demo import demo_clip
     from .errors import BackendError, BackendWarning, BundleError, MediaError, OccamError
     from .labels import LABELS
@@ -39,6 +40,8 @@ _MODULES = {
     "LABELS": "labels",
     "BackendError": "errors",
     "BackendWarning": "errors",
+    "BatchSettings": "batch",
+    "BatchSummary": "batch",
     "BundleError": "errors",
     "ClipResult": "types",
     "Face": "types",
@@ -56,12 +59,15 @@ _MODULES = {
     "TimelineRow": "types",
     "Waveform": "types",
     "demo_clip": "demo",
+    "judge_files": "batch",
 }
 
 __all__ = [
     "LABELS",
     "BackendError",
     "BackendWarning",
+    "BatchSettings",
+    "BatchSummary",
     "BundleError",
     "ClipResult",
     "Face",
@@ -79,6 +85,7 @@ __all__ = [
     "TimelineRow",
     "Waveform",
     "demo_clip",
+    "judge_files",
 ]
 
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import sys
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, _doctor_command, _live_command, _runtime_commands
+from . import (
+    __version__,
+    _batch_command,
+    _doctor_command,
+    _live_command,
+    _results_commands,
+    _runtime_commands,
+)
+from ._judge import err, judge, new_file
 from ._options import (
     BackendOption,
     BundleOption,
     DeviceOption,
+    MinFaceOption,
     PrecisionOption,
     StrictOption,
     ThreadsOption,
@@ -38,7 +42,7 @@ from .types import ClipResult
 if TYPE_CHECKING:
     from .backends import Runtime, SessionInfo
 
-LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
+TIMELINES: Final = (".csv", ".vtt", ".eaf")
 
 app = typer.Typer(
     help="Which emotion do a face and a voice show?",
@@ -47,20 +51,17 @@ app = typer.Typer(
     add_completion=False,
 )
 out = Console()
-err = Console(stderr=True)
 
-MinFaceOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Smallest face to look for, in pixels; by default a twentieth of a frame's longer side."
-    ),
-]
 MaxFacesOption = Annotated[
     int, typer.Option(help="Faces to tell of; the one seen longest and largest is judged.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (without the timeline).")]
 TimelineOption = Annotated[
-    Path | None, typer.Option("--timeline", help="Write a CSV with a row for every frame.")
+    Path | None,
+    typer.Option(
+        "--timeline",
+        help="Write what is seen when: .csv, a row for every frame; .vtt, subtitles; .eaf, for ELAN.",
+    ),
 ]
 
 
@@ -117,6 +118,8 @@ def info(
 
 
 _live_command.register(app)
+_results_commands.register(app)
+_batch_command.register(app)
 _runtime_commands.register(app)
 _doctor_command.register(app)
 
@@ -156,43 +159,30 @@ def _predict(
     asked: Mapping[str, Any],
 ) -> None:
     if timeline is None:
-        result, seconds = _run(clip, bundle, asked)
+        result, seconds = judge(clip, bundle, asked)
     else:
-        with _new_file(timeline, clip) as file:
-            result, seconds = _run(clip, bundle, asked)
-            write_timeline(result, file)
+        with new_file(timeline, clip, TIMELINES) as file:
+            result, seconds = judge(clip, bundle, asked)
+            file.write_text(_timeline(result, timeline, clip), encoding="utf-8", newline="")
     if as_json:
         sys.stdout.write(result.to_json(timeline=False, indent=2) + "\n")
     else:
         _show(clip, result, seconds)
         if timeline is not None:
-            _line(f"timeline: {timeline} ({len(result.timeline)} rows)")
+            _line(f"timeline: {timeline} ({len(result.timeline)} frames)")
     sys.stdout.flush()
 
 
-def _run(clip: Path, bundle: Path | None, asked: Mapping[str, Any]) -> tuple[ClipResult, float]:
-    """The answer, and the seconds that it took once the networks were loaded."""
-    from .bundle import DEFAULT_BUNDLE
-    from .media import probe
-    from .recognizer import Recognizer
+def _timeline(result: ClipResult, target: Path, clip: Path) -> str:
+    """The text that the ending of ``target`` asks for, one of ``TIMELINES``."""
+    from .formats import to_csv, to_eaf, to_webvtt
 
-    duration_s = probe(clip).duration_s
-    with Recognizer(bundle or DEFAULT_BUNDLE, **asked) as recognizer:
-        started = time.perf_counter()
-        if err.is_terminal and (duration_s is None or duration_s >= LONG_CLIP_S):
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TimeRemainingColumn(),
-            )
-            with Progress(*columns, console=err, transient=True) as bar:
-                task = bar.add_task(clip.name, total=duration_s)
-                result = recognizer.predict(
-                    clip, progress=lambda time_s: bar.update(task, completed=time_s)
-                )
-        else:
-            result = recognizer.predict(clip)
-        return result, time.perf_counter() - started
+    match target.suffix.lower():
+        case ".vtt":
+            return to_webvtt(result)
+        case ".eaf":
+            return to_eaf(result, media=os.path.relpath(clip.resolve(), target.resolve().parent))
+    return to_csv(result)
 
 
 def _show(clip: Path, result: ClipResult, seconds: float) -> None:
@@ -280,60 +270,6 @@ def _info(bundle: Path | None, runtime: Runtime) -> dict[str, str]:
 def _ran(session: SessionInfo) -> str:
     layers = ", ".join(f"{count} layers in {name}" for name, count in session.layers.items())
     return ", ".join(filter(None, (session.backend, session.device, layers, session.engine)))
-
-
-def write_timeline(result: ClipResult, file: TextIO) -> None:
-    """Write CSV with a row for every frame; a frame without the main face has empty cells."""
-    header = [
-        "index", "time_s", "track_id", "left", "top", "right", "bottom", "confidence", "label",
-        *LABELS, "valence", "arousal",
-    ]  # fmt: skip
-    writer = csv.writer(file)
-    writer.writerow(header)
-    for row in result.timeline:
-        cells: list[Any] = [""] * (len(header) - 2)
-        if row.face is not None:
-            box = [f"{side:.1f}" for side in row.face.face.box_xyxy.tolist()]
-            scores = [f"{score:.4f}" for score in row.face.scores.tolist()]
-            cells = [
-                row.face.face.track_id, *box, f"{row.face.face.confidence:.3f}",
-                row.face.label, *scores, f"{row.face.valence:.4f}", f"{row.face.arousal:.4f}",
-            ]  # fmt: skip
-        writer.writerow([row.index, f"{row.time_s:.6f}", *cells])
-
-
-@contextmanager
-def _new_file(target: Path, clip: Path) -> Iterator[TextIO]:
-    """A text file that takes ``target``'s place when the block ends well, and else never was.
-
-    It is made at once, so that a place that cannot be written to is found before the work is done.
-    """
-    if target.is_dir():
-        raise ValueError(f"{target}: is a folder; name the CSV file to write")
-    if target.exists() and not target.is_file():
-        raise ValueError(f"{target}: is no regular file; name the CSV file to write")
-    if target.exists() and clip.exists() and target.samefile(clip):
-        raise ValueError(f"{target}: is the clip itself; name another file to write")
-    place = target.resolve()
-    if not place.parent.is_dir():
-        raise ValueError(f"{target.parent}: no such folder; make it first")
-    try:
-        handle, name = tempfile.mkstemp(dir=place.parent, prefix=".occam-")
-    except OSError as error:
-        raise ValueError(
-            f"{target.parent}: cannot be written to ({error.strerror}); choose another folder"
-        ) from error
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-            yield file
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        partial.replace(place)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

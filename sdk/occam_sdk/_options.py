@@ -35,6 +35,13 @@ StrictOption = Annotated[
     typer.Option("--strict", help="Refuse a device or precision that cannot be had."),
 ]
 
+MinFaceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Smallest face to look for, in pixels; by default a twentieth of a frame's longer side."
+    ),
+]
+
 
 @contextmanager
 def user_errors() -> Iterator[None]:

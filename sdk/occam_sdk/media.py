@@ -152,6 +152,13 @@ def _decodable(streams: Iterable[_Stream]) -> list[_Stream]:
     return [stream for stream in streams if stream.codec_context is not None]
 
 
+def codec_name(stream: VideoStream | AudioStream) -> str:
+    """Read the name of a track's codec, "mp3" and not that of what decodes it."""
+    codec: Any = stream.codec_context.codec
+    # PyAV 14 knows the decoder's name alone; "mp3float" and "mp2float" are the common ones.
+    return str(getattr(codec, "canonical_name", codec.name.removesuffix("float")))
+
+
 def start_s(container: InputContainer) -> float:
     """Read the container's first timestamp, in seconds."""
     return 0.0 if container.start_time is None else container.start_time / av.time_base

@@ -306,7 +306,7 @@ class FusionWeights:
 
 @dataclass(frozen=True, eq=False)
 class ClipResult:
-    """What a clip shows and sounds like.
+    """What a clip shows and sounds like; ``occam_sdk.formats`` makes CSV, pandas, WebVTT, ELAN of it.
 
     Attributes:
         scores: (7,) float32, fused over ``LABELS``, or None when there is no evidence.

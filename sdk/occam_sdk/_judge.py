@@ -1,0 +1,81 @@
+"""What the commands on a clip share: judging it, and a file that is there only when it is whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .types import ClipResult
+
+LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
+
+err = Console(stderr=True)
+
+
+def judge(clip: Path, bundle: Path | None, asked: Mapping[str, Any]) -> tuple[ClipResult, float]:
+    """The answer, and the seconds that it took once the networks were loaded."""
+    from .bundle import DEFAULT_BUNDLE
+    from .media import probe
+    from .recognizer import Recognizer
+
+    duration_s = probe(clip).duration_s
+    with Recognizer(bundle or DEFAULT_BUNDLE, **asked) as recognizer:
+        started = time.perf_counter()
+        if err.is_terminal and (duration_s is None or duration_s >= LONG_CLIP_S):
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=err, transient=True) as bar:
+                task = bar.add_task(clip.name, total=duration_s)
+                result = recognizer.predict(
+                    clip, progress=lambda time_s: bar.update(task, completed=time_s)
+                )
+        else:
+            result = recognizer.predict(clip)
+        return result, time.perf_counter() - started
+
+
+@contextmanager
+def new_file(target: Path, clip: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    """A place to write to that becomes ``target`` when the block ends well, and else never was.
+
+    It is made at once, so that a place that cannot be written to is found before the work is done.
+    """
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder; name the file to write")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{target}: is no regular file; name the file to write")
+    if target.exists() and clip.exists() and target.samefile(clip):
+        raise ValueError(f"{target}: is the clip itself; name another file to write")
+    if target.suffix.lower() not in endings:
+        raise ValueError(f"{target}: expected a name that ends with {' or '.join(endings)}")
+    place = target.resolve()
+    if not place.parent.is_dir():
+        raise ValueError(f"{target.parent}: no such folder; make it first")
+    try:
+        handle, name = tempfile.mkstemp(dir=place.parent, prefix=".occam-", suffix=place.suffix)
+    except OSError as error:
+        raise ValueError(
+            f"{target.parent}: cannot be written to ({error.strerror}); choose another folder"
+        ) from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
+        partial.replace(place)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

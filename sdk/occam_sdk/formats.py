@@ -1,0 +1,247 @@
+"""A clip's result in the forms that other programs read: CSV, pandas, WebVTT, ELAN.
+
+>>> from occam_sdk import Recognizer, demo_clip
+>>> from occam_sdk.formats import to_webvtt
+>>> with Recognizer() as recognizer:
+...     result = recognizer.predict(demo_clip())
+>>> print(to_webvtt(result).splitlines()[4])
+00:00:00.000 --> 00:00:03.000
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import mimetypes
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+from . import __version__
+from .errors import BackendError
+from .labels import LABELS
+from .stretches import SMOOTH_S, heard, stretches
+from .types import ClipResult
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS: Final = (
+    "index", "time_s", "track_id", "left", "top", "right", "bottom", "confidence", "label",
+    *LABELS, "valence", "arousal",
+)  # fmt: skip
+"""Of the CSV and of the data frame: a row for every frame."""
+
+_SCHEMA: Final = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
+_XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
+
+
+def to_csv(result: ClipResult) -> str:
+    r"""CSV with a row for every frame; a frame without the main face has empty cells.
+
+    Lines end with ``\r\n``: write the text with ``newline=""``.
+    """
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for row in result.timeline:
+        cells: list[Any] = [""] * (len(COLUMNS) - 2)
+        if row.face is not None:
+            box = [f"{side:.1f}" for side in row.face.face.box_xyxy.tolist()]
+            scores = [f"{score:.4f}" for score in row.face.scores.tolist()]
+            cells = [
+                row.face.face.track_id, *box, f"{row.face.face.confidence:.3f}",
+                row.face.label, *scores, f"{row.face.valence:.4f}", f"{row.face.arousal:.4f}",
+            ]  # fmt: skip
+        writer.writerow([row.index, f"{row.time_s:.6f}", *cells])
+    return file.getvalue()
+
+
+def to_pandas(result: ClipResult) -> pandas.DataFrame:
+    """A ``pandas.DataFrame`` of ``COLUMNS``; a frame without the main face has NaN.
+
+    Raises:
+        BackendError: pandas is not installed; the message is the line that installs it.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise BackendError('needs pandas: pip install "occam-sdk[pandas]"') from error
+    rows = []
+    for row in result.timeline:
+        cells: list[Any] = [None] * (len(COLUMNS) - 2)
+        if row.face is not None:
+            face = row.face.face
+            cells = [
+                face.track_id, *face.box_xyxy.tolist(), face.confidence, row.face.label,
+                *row.face.scores.tolist(), row.face.valence, row.face.arousal,
+            ]  # fmt: skip
+        rows.append([row.index, row.time_s, *cells])
+    kinds = dict.fromkeys(COLUMNS, "float64") | {
+        "index": "int64", "track_id": "Int64", "label": "object"
+    }  # fmt: skip
+    return pandas.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+
+
+def to_webvtt(result: ClipResult) -> str:
+    """Subtitles that name what the main face shows: a cue for each of ``stretches``.
+
+    Where the face is not seen there is no cue. See https://www.w3.org/TR/webvtt1/.
+    """
+    lines = [
+        "WEBVTT",
+        "",
+        f"NOTE What the main face shows, scores averaged over {SMOOTH_S:g} s; occam-sdk {__version__}",
+        "",
+    ]
+    for stretch in stretches(result):
+        for start, end in _milliseconds(stretch.start_s, stretch.end_s):
+            text = f"{stretch.label} {100 * stretch.score:.0f} %"
+            lines += [f"{_timestamp(start)} --> {_timestamp(end)}", text, ""]
+    return "\n".join(lines)
+
+
+def _milliseconds(start_s: float, end_s: float) -> Iterator[tuple[int, int]]:
+    """The span in whole milliseconds from 0 on, if anything is left of it."""
+    start, end = (max(0, round(1000 * time_s)) for time_s in (start_s, end_s))
+    if start < end:
+        yield start, end
+
+
+def _timestamp(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
+
+
+def to_eaf(result: ClipResult, *, media: str | os.PathLike[str]) -> str:
+    """An annotation document for ELAN (EAF 3.0).
+
+    Tiers: ``clip``, ``voice`` and ``status`` hold one annotation over the whole clip; ``voice heard``
+    the pieces of sound in which there was speech; ``face`` one for each of ``stretches``, and
+    ``face valence`` and ``face arousal`` their means. The scores of every frame are in the CSV.
+
+    Args:
+        result: of the clip.
+        media: the clip, as seen from where the document will lie.
+    """
+    url = quote(os.fsencode(media))
+    root = ElementTree.Element(
+        "ANNOTATION_DOCUMENT",
+        {
+            "AUTHOR": f"occam-sdk {__version__}",
+            "DATE": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "FORMAT": "3.0",
+            "VERSION": "3.0",
+            "xmlns:xsi": _XSI,
+            "xsi:noNamespaceSchemaLocation": _SCHEMA,
+        },
+    )
+    header = _add(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
+    kind = mimetypes.guess_type(url)[0] or "unknown"
+    where = url if url.startswith(("/", "../")) else f"./{url}"
+    _add(header, "MEDIA_DESCRIPTOR", MEDIA_URL=where, MIME_TYPE=kind, RELATIVE_MEDIA_URL=where)
+    tiers = _tiers(result)
+    _add_tiers(root, tiers)
+    last = _add(header, "PROPERTY", NAME="lastUsedAnnotationId")
+    last.text = str(len(root.findall("TIER/ANNOTATION")))
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+@dataclass(frozen=True)
+class _Tier:
+    """Annotations as (start, end, text) in milliseconds, in order, and texts that belong to each."""
+
+    name: str
+    kind: str
+    spans: tuple[tuple[int, int, str], ...]
+    beside: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def _tiers(result: ClipResult) -> list[_Tier]:
+    def whole(text: str | None) -> tuple[tuple[int, int, str], ...]:
+        spans = _milliseconds(0, result.duration_s) if text else ()
+        return tuple((*span, text) for span in spans if text)
+
+    runs = [
+        (*span, stretch)
+        for stretch in stretches(result)
+        for span in _milliseconds(stretch.start_s, stretch.end_s)
+    ]
+    face = _Tier(
+        "face",
+        "emotion",
+        tuple((start, end, stretch.label) for start, end, stretch in runs),
+        (
+            ("face valence", tuple(f"{stretch.valence:+.3f}" for *_, stretch in runs)),
+            ("face arousal", tuple(f"{stretch.arousal:+.3f}" for *_, stretch in runs)),
+        ),
+    )
+    speech = tuple((*span, "speech") for pair in heard(result) for span in _milliseconds(*pair))
+    return [
+        _Tier("clip", "emotion", whole(result.label)),
+        face,
+        _Tier("voice", "emotion", whole(result.voice.label if result.voice else None)),
+        _Tier("voice heard", "text", speech),
+        _Tier("status", "text", whole(result.status)),
+    ]
+
+
+def _add(parent: ElementTree.Element, tag: str, /, **attributes: str) -> ElementTree.Element:
+    return ElementTree.SubElement(parent, tag, attributes)
+
+
+def _add_tiers(root: ElementTree.Element, tiers: list[_Tier]) -> None:
+    order = _add(root, "TIME_ORDER")
+    # Every annotation has its own two: in ELAN, moving one must not move another.
+    ends = chain.from_iterable(
+        ((start, (tier.name, number, 0)), (end, (tier.name, number, 1)))
+        for tier in tiers
+        for number, (start, end, _) in enumerate(tier.spans)
+    )
+    slots = {}
+    for count, (time, key) in enumerate(sorted(ends), 1):
+        slots[key] = f"ts{count}"
+        _add(order, "TIME_SLOT", TIME_SLOT_ID=slots[key], TIME_VALUE=str(time))
+    count = 0
+    for tier in tiers:
+        element = _add(root, "TIER", LINGUISTIC_TYPE_REF=tier.kind, TIER_ID=tier.name)
+        first = count + 1
+        for number, (_, _, text) in enumerate(tier.spans):
+            count += 1
+            start, end = (slots[tier.name, number, side] for side in (0, 1))
+            identity = {"ANNOTATION_ID": f"a{count}", "TIME_SLOT_REF1": start}
+            _annotate(element, "ALIGNABLE_ANNOTATION", text, TIME_SLOT_REF2=end, **identity)
+        for name, texts in tier.beside:
+            element = _add(
+                root, "TIER", LINGUISTIC_TYPE_REF="number", PARENT_REF=tier.name, TIER_ID=name
+            )
+            for number, text in enumerate(texts):
+                count += 1
+                identity = {"ANNOTATION_ID": f"a{count}", "ANNOTATION_REF": f"a{first + number}"}
+                _annotate(element, "REF_ANNOTATION", text, **identity)
+    plain = {"GRAPHIC_REFERENCES": "false", "TIME_ALIGNABLE": "true"}
+    vocabulary = {"CONTROLLED_VOCABULARY_REF": "emotions", "LINGUISTIC_TYPE_ID": "emotion"}
+    _add(root, "LINGUISTIC_TYPE", **vocabulary, **plain)
+    _add(root, "LINGUISTIC_TYPE", LINGUISTIC_TYPE_ID="text", **plain)
+    beside = {"CONSTRAINTS": "Symbolic_Association", "LINGUISTIC_TYPE_ID": "number"}
+    _add(root, "LINGUISTIC_TYPE", **beside, **(plain | {"TIME_ALIGNABLE": "false"}))
+    _add(root, "LANGUAGE", LANG_ID="eng", LANG_LABEL="English (eng)")
+    about = "1-1 association with a parent annotation"
+    _add(root, "CONSTRAINT", DESCRIPTION=about, STEREOTYPE="Symbolic_Association")
+    emotions = _add(root, "CONTROLLED_VOCABULARY", CV_ID="emotions")
+    _add(emotions, "DESCRIPTION", LANG_REF="eng").text = "What an expression is perceived as"
+    for number, label in enumerate(LABELS, 1):
+        entry = _add(emotions, "CV_ENTRY_ML", CVE_ID=f"cve{number}")
+        _add(entry, "CVE_VALUE", LANG_REF="eng").text = label
+
+
+def _annotate(tier: ElementTree.Element, kind: str, text: str, /, **attributes: str) -> None:
+    annotation = _add(_add(tier, "ANNOTATION"), kind, **attributes)
+    _add(annotation, "ANNOTATION_VALUE").text = text

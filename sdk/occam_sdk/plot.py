@@ -1,0 +1,185 @@
+"""One picture of a clip's result: scores over time, valence and arousal, the selected frames."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BackendError
+from .labels import COLOURS, INKS, LABELS
+from .stills import Still, stills
+from .stretches import SMOOTH_S, smoothed, smoothed_feeling, stretches
+from .types import ClipResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STILL_PX: Final = 160
+COLUMNS: Final = 16
+GREY: Final = "#5b6470"
+READABLE_SHARE: Final = 0.09  # of the timeline's width, that a name needs
+
+
+def plot(clip: Path, result: ClipResult, target: Path) -> None:
+    """Write a PNG of 2100 by 1260 pixels.
+
+    Args:
+        clip: the file that was judged; its selected frames are shown.
+        result: what ``Recognizer.predict`` said of it.
+        target: the PNG file to write.
+
+    Raises:
+        BackendError: matplotlib is not installed; the message is the line that installs it.
+        MediaError: the clip cannot be read.
+    """
+    needs_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 8.4), dpi=150, facecolor="white")
+    grid = figure.add_gridspec(
+        3, COLUMNS, height_ratios=(10, 0.9, 2.6), hspace=0.16, wspace=0.12,
+        left=0.05, right=0.975, top=0.835, bottom=0.05,
+    )  # fmt: skip
+    times_s = np.array([row.time_s for row in result.timeline], np.float64)
+    scores = figure.add_subplot(grid[0, :10])
+    _draw_scores(scores, result, times_s)
+    band = figure.add_subplot(grid[1, :10], sharex=scores)
+    _draw_band(band, result)
+    _draw_feeling(figure, figure.add_subplot(grid[0, 11:]), result, times_s)
+    shown = stills(clip, result, STILL_PX)
+    for column, still in enumerate(shown[:COLUMNS]):
+        _draw_still(figure.add_subplot(grid[2, column]), still)
+    _draw_title(figure, result, clip.name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a file's name in any script
+        figure.savefig(target, format="png")
+
+
+def needs_matplotlib() -> None:
+    """Raise ``BackendError`` with the line that installs matplotlib, if it is not there."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise BackendError('needs matplotlib: pip install "occam-sdk[plot]"') from error
+
+
+def _draw_title(figure: Figure, result: ClipResult, name: str) -> None:
+    answer = "nothing to judge"
+    if result.scores is not None:
+        answer = f"{result.label} {100 * result.scores.max():.0f} %"
+    parts = [f"status {result.status}"]
+    for part, said, weight in (
+        ("face", result.face, result.weights.face), ("voice", result.voice, result.weights.voice)
+    ):  # fmt: skip
+        if said is None:
+            parts.append(f"no {part}")
+        else:
+            sure = f"{said.label} {100 * said.scores.max():.0f} %"
+            parts.append(f"{part}: {sure}, weight {weight:.2f}")
+    readable = name.encode("utf-8", "replace").decode()
+    plain: dict[str, Any] = {"parse_math": False, "va": "top"}
+    figure.text(0.05, 0.972, answer, fontsize=21, fontweight="bold", **plain)
+    figure.text(0.975, 0.965, readable, fontsize=13, color=GREY, ha="right", **plain)
+    figure.text(0.05, 0.922, "   ·   ".join(parts), fontsize=12, color=GREY, **plain)
+
+
+def _draw_scores(axes: Axes, result: ClipResult, times_s: NDArray[np.float64]) -> None:
+    means = smoothed(result)
+    raw = np.full_like(means, np.nan)
+    for place, row in enumerate(result.timeline):
+        if row.face is not None:
+            raw[place] = row.face.scores
+    for column, (label, colour) in enumerate(zip(LABELS, COLOURS, strict=True)):
+        axes.plot(times_s, raw[:, column], color=colour, linewidth=0.8, alpha=0.35)
+        axes.plot(times_s, means[:, column], color=colour, linewidth=2.4, label=label)
+    axes.set_xlim(0, max(result.duration_s, 1e-3))
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel(f"score of the face (bold: mean over {SMOOTH_S:g} s)")
+    axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
+    axes.tick_params(labelbottom=False, length=0)
+    _plain(axes)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(LABELS), frameon=False, fontsize=11,
+        handlelength=1.2, columnspacing=1.3, borderaxespad=0.3, labelcolor="#222222",
+    )  # fmt: skip
+    if np.isnan(means).all():
+        _say(axes, "no face was seen")
+
+
+def _draw_band(axes: Axes, result: ClipResult) -> None:
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    for stretch in stretches(result):
+        column = LABELS.index(stretch.label)
+        axes.axvspan(stretch.start_s, stretch.end_s, color=COLOURS[column], linewidth=0)
+        if stretch.end_s - stretch.start_s > READABLE_SHARE * result.duration_s:
+            middle = (stretch.start_s + stretch.end_s) / 2
+            centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
+            axes.text(middle, 0.44, stretch.label, color=INKS[column], **centred)
+    times_s = result.face.evidence_s if result.face else ()
+    axes.plot(times_s, [0.97] * len(times_s), "v", color="#111111", markersize=5, clip_on=False)
+    axes.set_xlabel("time in seconds     ▾ selected frames", labelpad=1)
+    _plain(axes)
+
+
+def _draw_feeling(
+    figure: Figure, axes: Axes, result: ClipResult, times_s: NDArray[np.float64]
+) -> None:
+    from matplotlib.collections import LineCollection
+
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", anchor="N")
+    axes.set_xlabel("valence:  unpleasant → pleasant", labelpad=2)
+    axes.set_ylabel("arousal:  calm → excited", labelpad=-4)
+    axes.set_xticks([-1, 0, 1])
+    axes.set_yticks([-1, 0, 1])
+    axes.axhline(0, color="#c8ccd2", linewidth=0.8)
+    axes.axvline(0, color="#c8ccd2", linewidth=0.8)
+    axes.tick_params(length=0, labelcolor=GREY)
+    for spine in axes.spines.values():
+        spine.set_color("#c8ccd2")
+    means = smoothed_feeling(result)
+    if np.isnan(means).all():
+        _say(axes, "no face was seen")
+        return
+    faces = [(row.face.valence, row.face.arousal) for row in result.timeline if row.face]
+    axes.plot(*np.array(faces).T, ".", color="#b9bec6", markersize=2.5, zorder=1)
+    pieces = np.stack([means[:-1], means[1:]], axis=1)
+    path = LineCollection(list(pieces), cmap="viridis", linewidth=2.6, capstyle="round", zorder=2)
+    path.set_array(times_s[:-1])
+    path.set_clim(0, result.duration_s)
+    axes.add_collection(path)
+    if result.valence is not None and result.arousal is not None:
+        axes.plot(
+            result.valence, result.arousal, "o", color="#d55e00", markeredgecolor="white",
+            markersize=10, zorder=3, label="the clip",
+        )  # fmt: skip
+        axes.legend(loc="lower right", frameon=False, handletextpad=0.1)
+    bar = figure.colorbar(path, ax=axes, location="bottom", fraction=0.035, pad=0.12, aspect=40)
+    bar.set_label("time in seconds")
+    bar.outline.set_visible(False)
+
+
+def _draw_still(axes: Axes, still: Still) -> None:
+    axes.imshow(cv2.cvtColor(still.image, cv2.COLOR_BGR2RGB))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(f"{still.time_s:.1f} s\n{still.face.label}", fontsize=9, color="#222222")
+    for spine in axes.spines.values():
+        spine.set(color=COLOURS[LABELS.index(still.face.label)], linewidth=3)
+
+
+def _plain(axes: Axes) -> None:
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, fontsize=14
+    )
