@@ -62,9 +62,9 @@ def occam_batch(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """The command in a process group of its own."""
+    """The command in a process group of its own, which hears Ctrl-C: what a shell starts behind does not."""
     return subprocess.Popen(
-        command(*arguments),
+        ["env", "--default-signal=INT", *command(*arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -289,7 +289,7 @@ def test_killed_in_the_middle_nothing_is_lost_nothing_twice_nothing_half(tmp_pat
 
 
 def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    folder, table = demos(tmp_path / "clips", 3), tmp_path / "rows.csv"
+    folder, table = demos(tmp_path / "clips", 6), tmp_path / "rows.csv"
     journal = tmp_path / "rows.csv.partial"
     batch = start(folder, "--out", table, "--workers", 1)
     wait_for(lambda: journal.exists() and b"\n" in journal.read_bytes())
@@ -299,14 +299,14 @@ def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(tmp_path: Path) -> N
     assert batch.returncode == 130
     count = len(rows_of(journal))
     assert re.fullmatch(
-        r"occam: stopped at \d of 3 files; the same command goes on from there\n", stderr
+        r"occam: stopped at \d of 6 files; the same command goes on from there\n", stderr
     )
     assert stdout == ""
     assert not table.exists()
     assert len(workers) == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     summary = judge_files(folder, table, ONE)
-    assert (summary.judged, summary.taken_over) == (3 - count, count)
+    assert (summary.judged, summary.taken_over) == (6 - count, count)
 
 
 def test_workers_end_when_the_batch_is_killed_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,8 +96,11 @@ def test_sizes_to_look_at_are_within_bounds(
     stored: int, long_side: int, min_face_px: float | None
 ) -> None:
     sides = looks(stored, long_side, min_face_px)
-    assert all(MIN_LONG_SIDE <= side <= MAX_LONG_SIDE for side in sides)
-    assert sides[-1] <= LONG_SIDE, "a face that fills the picture is not too large"
+    assert MIN_LONG_SIDE <= sides[0] <= MAX_LONG_SIDE
+    assert LONG_SIDE // 2 <= sides[-1] <= LONG_SIDE, (
+        "a face that fills the picture is not too large"
+    )
+    assert all(half == side // 2 for side, half in itertools.pairwise(sides))
     if min_face_px is None:
         assert sides[0] <= max(MIN_LONG_SIDE, stored)
 
