@@ -127,8 +127,9 @@ def test_table_2_has_the_papers_models_and_what_ours_cost(everything: str) -> No
         costs = [f"{operations / 1e6:.0f}", f"{parameters / 1e6:.2f}"]
         assert cells(table, f"{name} ")[-2:] == costs
     assert re.search(r"ferplus valid, 7 classes: \d+\.\d % of 14 faces\s+\(.* Wilson\)", table)
-    assert re.search(
-        r"Valid of an AFEW-like .*not AFEW, mean of the frames' scores: \d+\.\d % of 14", table
+    assert re.search(  # where its lines break depends on the bundle's folder
+        r"Valid of an AFEW-like .*not AFEW, mean of the frames' scores: \d+\.\d % of 14",
+        " ".join(table.split()),
     )
 
 
