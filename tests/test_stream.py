@@ -216,6 +216,32 @@ def test_a_file_is_waited_for_and_loses_nothing() -> None:
     assert not any(update.dropped for update in updates)
 
 
+def test_of_a_long_recording_little_waits_in_memory() -> None:
+    class Long:
+        name, is_live, has_sound = "long", False, True
+        given = 0
+
+        def items(self, closed: threading.Event) -> Iterator[Frame | Waveform | Lost]:
+            for self.given in range(1, 1001):
+                yield Waveform(SECOND[:800], 0.05 * self.given)
+
+    class Busy(Simple):
+        def hear(self, waveform: Waveform) -> tuple[ModalityScores | None, str]:
+            self.looking.set()
+            self.may.wait(10)
+            return super().hear(waveform)
+
+    judge, source = Busy(), Long()
+    judge.may.clear()
+    with stream(judge, source) as reading:
+        assert judge.looking.wait(5)
+        time.sleep(0.2)
+        assert source.given < 200, "of a thousand"
+        judge.may.set()
+        updates = list(reading)
+    assert updates[-1].time_s == pytest.approx(50.05)
+
+
 def test_what_is_pushed_is_copied() -> None:
     judge = Simple()
     image = shown(3)
@@ -243,6 +269,8 @@ def test_times_must_increase(recognizer: Recognizer) -> None:
         pushed.push_audio(SECOND, 0.0)
         with pytest.raises(ValueError, match=r"push_audio: times must strictly increase"):
             pushed.push_audio(SECOND, 0.0)
+        with pytest.raises(TypeError, match=r"image: .* cv2.imread gives None"):
+            pushed.push_frame(None, 2.0)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="image: expected"):
             pushed.push_frame(BLACK.astype(float), 2.0)  # type: ignore[arg-type]
 
@@ -330,6 +358,19 @@ def test_closing_does_not_wait_for_a_picture_that_takes_long() -> None:
     started = time.monotonic()
     pushed.close()
     assert time.monotonic() - started < 5
+    judge.may.set()
+
+
+def test_who_iterates_need_not_wait_for_a_picture_that_takes_long() -> None:
+    judge = Simple()
+    judge.may.clear()
+    pushed = stream(judge)
+    pushed.push_frame(shown(0), 0.0)
+    assert judge.looking.wait(5)
+    threading.Timer(0.2, pushed.close).start()
+    started = time.monotonic()
+    assert list(pushed) == []
+    assert time.monotonic() - started < 5, "the picture would take ten seconds"
     judge.may.set()
 
 

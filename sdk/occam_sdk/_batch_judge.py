@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,11 +99,7 @@ class Judge:
             warnings.simplefilter("ignore", BackendWarning)  # its notes are told once for all
             return Recognizer(
                 settings.bundle or DEFAULT_BUNDLE,
-                backend=runtime.backend,
-                device=runtime.device,
-                precision=runtime.precision,
-                threads=runtime.threads,
-                strict=runtime.strict,
+                **asdict(runtime),
                 min_face_px=settings.min_face_px,
             )
 

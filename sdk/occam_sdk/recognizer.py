@@ -264,9 +264,8 @@ class Recognizer:
             faces = _largest_first(stages.still_detector.detect(image))
             found: list[FaceScores] = []
             for start in range(0, len(faces), BATCH):
-                batch = faces[start : start + BATCH]
-                scored = stages.expression.score(self._crops(image, batch), np.zeros(len(batch)))
-                found += [_face_scores(face, scored, row) for row, face in enumerate(batch)]
+                scored = self._scored(stages, image, faces[start : start + BATCH])
+                found += [face for face, _ in scored]
             return tuple(found)
 
     def predict(
@@ -349,15 +348,16 @@ class Recognizer:
             >>> labels[-1]
             'Happy'
         """
-        with self._turn():
-            return Stream(
-                _Live(self),
-                None if source is None else open_source(source),
-                window_s=window_s,
-                hop_s=hop_s,
-                watch=partial(Watched, self._bundle.face.chunks, self._max_faces),
-                on_update=on_update,
-            )
+        with self._turn():  # opening a source may take seconds, in which others have theirs
+            live = _Live(self)
+        return Stream(
+            live,
+            None if source is None else open_source(source),
+            window_s=window_s,
+            hop_s=hop_s,
+            watch=partial(Watched, self._bundle.face.chunks, self._max_faces),
+            on_update=on_update,
+        )
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
         media = probe(path)
@@ -460,6 +460,16 @@ class Recognizer:
             _score(stages.expression, waiting, watched)
         return watched
 
+    def _scored(
+        self, stages: _Stages, image: NDArray[np.uint8], faces: tuple[Face, ...]
+    ) -> list[Scored]:
+        """What the faces of one picture show, at most a batch of them."""
+        scored = stages.expression.score(self._crops(image, faces), np.zeros(len(faces)))
+        return [
+            (_face_scores(face, scored, row), scored.embeddings[row])
+            for row, face in enumerate(faces)
+        ]
+
     def _crops(self, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> NDArray[np.uint8]:
         """(N, S, S, 3) uint8, the faces aligned."""
         size, template = self._bundle.face.input_size, self._bundle.face.template
@@ -520,12 +530,7 @@ class _Live:
         if not faces:
             return []
         with self._recognizer._turn() as stages:
-            crops = self._recognizer._crops(image, faces)
-            scored = stages.expression.score(crops, np.zeros(len(faces)))
-        return [
-            (_face_scores(face, scored, row), scored.embeddings[row])
-            for row, face in enumerate(faces)
-        ]
+            return self._recognizer._scored(stages, image, faces)
 
     def hear(self, waveform: Waveform) -> tuple[ModalityScores | None, str]:
         """What the voice of a window says, or why nothing."""

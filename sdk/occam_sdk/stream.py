@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Protocol
 
@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .sources import Lost, Source
-from .types import ClipResult, Face, Frame, ModalityScores, Waveform
+from .types import ClipResult, Face, Frame, ModalityScores, Waveform, check_image
 from .video.follow import follow
 from .video.watched import Watched
 from .window import LATE_SOUND_S, Scored, Window, end_s
 
 MAX_WAITING: Final = (
     8  # frames of a live source; older ones are dropped: better late by a blink than behind
+)
+MAX_ITEMS: Final = (
+    64  # pieces of sound and frames of a file; so many hold a second or two of its sound
 )
 END_S: Final = 0.9  # in which ``close`` comes back, whatever a camera's driver is doing
 
@@ -149,7 +152,8 @@ class Stream:
             raise RuntimeError(
                 f"this stream reads {self._source.name}; push into recognizer.stream()"
             )
-        frame = _Arrived(self._count, time_s, np.array(image), time.monotonic())
+        check_image(image)
+        frame = _Arrived(self._count, time_s, image.copy(), time.monotonic())
         self._in_order("frame", frame.time_s)
         self._count += 1
         self._inbox.put(frame)
@@ -163,9 +167,9 @@ class Stream:
         """
         if self._source is not None and self._source.has_sound:
             raise RuntimeError(f"{self._source.name} brings its own sound")
-        waveform = Waveform(np.array(samples), time_s)
+        waveform = Waveform(samples, time_s)
         self._in_order("audio", waveform.start_s)
-        self._inbox.put(waveform)
+        self._inbox.put(replace(waveform, samples=samples.copy()))
 
     def end(self) -> None:
         """Nothing more will be pushed: what is there is judged, then iterating ends."""
@@ -208,6 +212,7 @@ class Stream:
         """End everything within a second; a second call does nothing. What waits is not judged."""
         self._closed.set()
         self._inbox.close()
+        self._updates.put(None)  # who iterates need not wait for a network that is busy
         until = time.monotonic() + END_S
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -325,7 +330,7 @@ class _Inbox:
         """Whether it was taken: not after ``close``."""
         is_frame = isinstance(item, Frame)
         with self._changed:
-            while is_frame and self._frames >= MAX_WAITING and not self._closed:
+            while not self._closed and self._is_full(is_frame):
                 if not self._drops:
                     self._changed.wait()
                     continue
@@ -339,6 +344,10 @@ class _Inbox:
             self._frames += is_frame
             self._changed.notify_all()
             return True
+
+    def _is_full(self, is_frame: bool) -> bool:
+        too_many = not self._drops and len(self._items) >= MAX_ITEMS
+        return too_many or (is_frame and self._frames >= MAX_WAITING)
 
     def take(self) -> Frame | Waveform | Lost | None:
         """The next; None when there is no more."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from .audio.decode import MIN_PIECE_S, PIECE_S
 from .labels import LABELS
 from .types import ClipResult, FaceScores
+from .video.watched import looks_s
 
 SMOOTH_S: Final = 1.0  # scores are averaged over as long around a frame: a blink is no emotion
-LONGEST_LOOK_S: Final = 1.0  # a frame stands for no more time than this, as in the choice of a face
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def stretches(result: ClipResult) -> tuple[Stretch, ...]:
     """Cut the timeline where the main face's label changes, or where the face is not seen.
 
     The label is that of the mean scores of all frames with the face up to ``SMOOTH_S / 2`` before
-    and after. A frame stands until the next one, but for ``LONGEST_LOOK_S`` at most, and the last
+    and after. A frame stands until the next one, but for a second at most, and the last
     one as long as that before it. Stretches are in order and do not overlap; frames without the
     face are in none.
     """
@@ -53,7 +53,7 @@ def stretches(result: ClipResult) -> tuple[Stretch, ...]:
     scores, begins, finishes = (
         scores[places],
         times_s[places],
-        (times_s + _looks_s(times_s))[places],
+        (times_s + looks_s(times_s))[places],
     )
     feeling = np.array([(face.valence, face.arousal) for face in _faces(result)])
     winners = scores.argmax(axis=1)
@@ -97,12 +97,6 @@ def _smoothed(result: ClipResult, values: Sequence[Any], width: int) -> NDArray[
     after = np.searchsorted(times_s, times_s + SMOOTH_S / 2, "right")
     means[places] = (sums[after] - sums[first]) / (after - first)[:, None]
     return means
-
-
-def _looks_s(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    steps = np.diff(times_s)
-    last = steps[-1:] if len(steps) else np.array([LONGEST_LOOK_S])
-    return np.asarray(np.minimum(np.append(steps, last), LONGEST_LOOK_S), np.float64)
 
 
 def heard(result: ClipResult) -> Iterator[tuple[float, float]]:

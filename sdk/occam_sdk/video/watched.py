@@ -311,11 +311,11 @@ def _weight(
 ) -> float:
     """How much a face counts that takes these areas of these rows of the clip, in seconds."""
     first = max(int(rows[0]) - 1, 0)  # the last frame of the clip stands as long as that before it
-    looks_s = _looks_s(times_s[first : rows[-1] + 2])[rows - first]
-    return float((looks_s * areas / pixels[rows]).sum())
+    stands_s = looks_s(times_s[first : rows[-1] + 2])[rows - first]
+    return float((stands_s * areas / pixels[rows]).sum())
 
 
-def _looks_s(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def looks_s(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """(T,) how long each frame stands, in seconds: until the next one."""
     if len(times_s) == 1:
         return np.ones(1)
