@@ -24,7 +24,7 @@ from . import (
     _results_commands,
     _runtime_commands,
 )
-from ._judge import err, judge, new_file
+from ._judge import err, judge, new_file, scores_table
 from ._options import (
     BackendOption,
     BundleOption,
@@ -36,7 +36,6 @@ from ._options import (
     user_errors,
 )
 from .errors import BackendWarning
-from .labels import LABELS
 from .types import ClipResult
 
 if TYPE_CHECKING:
@@ -187,24 +186,12 @@ def _timeline(result: ClipResult, target: Path, clip: Path) -> str:
 
 def _show(clip: Path, result: ClipResult, seconds: float) -> None:
     """The answer as a table: a column a modality, a row a class."""
-    block, dash = ("█", "–") if out.encoding.lower().startswith("utf") else ("#", "-")
     out.print(
         Text.assemble((result.label or "nothing to judge", "bold"), "   ", (clip.name, "dim"))
     )
     if result.scores is not None:
-        table = Table(box=None, header_style="dim")
-        table.add_column("", no_wrap=True, min_width=max(map(len, LABELS)))
-        for name in ("fused", "face", "voice"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True, overflow="crop")
-        for row in result.scores.argsort()[::-1].tolist():
-            cells = [f"{100 * result.scores[row]:.0f} %"]
-            cells += [
-                dash if part is None else f"{100 * part.scores[row]:.0f} %"
-                for part in (result.face, result.voice)
-            ]
-            table.add_row(LABELS[row], *cells, block * round(20 * float(result.scores[row])))
-        out.print(table)
+        highest_first = result.scores.argsort()[::-1].tolist()
+        out.print(scores_table(result, highest_first, out.encoding))
     if result.valence is not None and result.arousal is not None:
         _line(f"valence {result.valence:+.2f}   arousal {result.arousal:+.2f}")
     for track in result.tracks[1:]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from .labels import LABELS
 from .types import ClipResult
 
+BAR: Final = 20  # characters of a score of 1
 LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
 
 err = Console(stderr=True)
@@ -43,6 +46,25 @@ def judge(clip: Path, bundle: Path | None, asked: Mapping[str, Any]) -> tuple[Cl
         else:
             result = recognizer.predict(clip)
         return result, time.perf_counter() - started
+
+
+def scores_table(result: ClipResult, order: Iterable[int], encoding: str) -> Table:
+    """The answer: a row for each class, in this order, with a column for each modality and a bar."""
+    block, dash = ("█", "–") if encoding.lower().startswith("utf") else ("#", "-")
+    table = Table(box=None, header_style="dim")
+    table.add_column("", no_wrap=True, min_width=max(map(len, LABELS)))
+    for name in ("fused", "face", "voice"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, overflow="crop")
+    parts = [part.scores if part else None for part in (result.face, result.voice)]
+    for row in order:
+        cells = [
+            dash if scores is None else f"{100 * scores[row]:.0f} %"
+            for scores in (result.scores, *parts)
+        ]
+        bar = 0 if result.scores is None else round(BAR * float(result.scores[row]))
+        table.add_row(LABELS[row], *cells, block * bar)
+    return table
 
 
 @contextmanager

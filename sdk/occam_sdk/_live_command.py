@@ -6,14 +6,14 @@ import contextlib
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from ._judge import scores_table
 from ._options import (
     BackendOption,
     BundleOption,
@@ -27,8 +27,6 @@ from .labels import LABELS
 
 if TYPE_CHECKING:
     from .stream import StreamUpdate
-
-BAR: Final = 24  # characters of a score of 1
 
 
 def register(app: typer.Typer) -> None:
@@ -81,22 +79,8 @@ def live(
 def dashboard(update: StreamUpdate, source: str, encoding: str = "utf-8") -> Group:
     """What an update says, to be drawn over the one before."""
     result = update.result
-    block, dash = ("█", "–") if encoding.lower().startswith("utf") else ("#", "-")
     title = Text.assemble((update.label or "nobody", "bold"), "   ", (source, "dim"))
-    table = Table(box=None, header_style="dim")
-    table.add_column("", min_width=max(map(len, LABELS)), no_wrap=True)
-    for name in ("fused", "face", "voice"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=5)
-    table.add_column("", min_width=BAR, no_wrap=True)
-    fused = result.scores
-    for row, label in enumerate(LABELS):
-        parts = [part.scores if part else None for part in (result.face, result.voice)]
-        cells = [
-            dash if scores is None else f"{100 * scores[row]:.0f} %" for scores in (fused, *parts)
-        ]
-        style = "bold" if label == update.label else ""
-        bar = "" if fused is None else block * round(BAR * float(fused[row]))
-        table.add_row(Text(label, style), *cells, Text(bar, style))
+    table = scores_table(result, range(len(LABELS)), encoding)
     lines: list[RenderableType] = [title, table]
     if result.valence is not None and result.arousal is not None:
         lines.append(Text(f"valence {result.valence:+.2f}   arousal {result.arousal:+.2f}"))
