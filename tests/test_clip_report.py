@@ -77,8 +77,9 @@ def test_the_demo_makes_a_page_with_the_clip_itself_in_it(tmp_path: Path, demo: 
     page = Page(target)
     assert page.media(tmp_path).read_bytes() == demo_clip().read_bytes()
     assert page.data["media"] == "video/mp4"
-    assert len(page.data["times"]) == len(page.data["scores"]) == 75
-    assert [time for time, *_ in page.data["stills"]] == list(demo.face.evidence_s)  # type: ignore[union-attr]
+    (face,) = page.data["faces"]
+    assert len(page.data["times"]) == len(face["scores"]) == 75
+    assert [time for time, *_ in face["stills"]] == list(demo.face.evidence_s)  # type: ignore[union-attr]
     assert page.data["voice"] is not None
     assert page.data["heard"] == [[0, round(demo.duration_s, 3)]]
     assert sum(page.data["fused"]) == pytest.approx(1, abs=0.01)
@@ -170,7 +171,7 @@ def test_sound_alone_has_a_page_too(name: str, codec: str, kind: str, tmp_path: 
     result = result_of([], [], face=None, status="no_face", duration_s=2.0)
     page = made(clip, result, tmp_path)
     assert page.data["media"] == kind
-    assert page.data["times"] == page.data["stills"] == []
+    assert page.data["times"] == page.data["faces"][0]["stills"] == []
     with av.open(str(page.media(tmp_path))) as container:
         assert float(container.duration or 0) / av.time_base == pytest.approx(2, abs=0.1)
 

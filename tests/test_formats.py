@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from occam_sdk import LABELS, BackendError, ClipResult, ModalityScores, Recognizer, demo_clip
 from occam_sdk.formats import COLUMNS, to_csv, to_eaf, to_pandas, to_webvtt
-from occam_sdk.stretches import stretches
+from occam_sdk.stretches import Stretch, courses
 
 from .results import nothing, one_hot, result_of
 from .test_cli import occam
@@ -115,6 +115,11 @@ class Eaf:
 
 
 # Stretches
+
+
+def stretches(result: ClipResult) -> tuple[Stretch, ...]:
+    """Of the main face."""
+    return courses(result)[0].stretches
 
 
 def test_a_stretch_lasts_as_long_as_the_label_stays() -> None:

@@ -14,6 +14,7 @@ from occam_sdk import BackendError, ClipResult, Recognizer, demo_clip
 from occam_sdk.labels import COLOURS, LABELS
 from occam_sdk.plot import plot
 from occam_sdk.stills import stills
+from occam_sdk.stretches import courses
 
 from . import clips
 from .results import nothing, result_of
@@ -44,7 +45,7 @@ def test_the_selected_frames_are_those_that_were_judged_by() -> None:
     with Recognizer() as recognizer:
         result = recognizer.predict(demo_clip())
     assert result.face is not None
-    shown = stills(demo_clip(), result, 64)
+    (shown,) = stills(demo_clip(), courses(result), 64)
     assert tuple(still.time_s for still in shown) == result.face.evidence_s
     assert all(still.image.shape == (64, 64, 3) and still.image.std() > 20 for still in shown)
 
