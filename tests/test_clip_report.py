@@ -427,7 +427,7 @@ def test_the_reader_chooses_the_face_to_look_at(opened: Browser, of_two: Path) -
     assert label(opened).startswith("Happy")
     assert opened.run("document.querySelector('.chosen').textContent").endswith("#0")
     assert opened.run("document.querySelectorAll('#whole thead th')[1].textContent") == (
-        "face #0, not judged"
+        "face #0, not in the answer"
     )
     opened.run("seek(1)")
     assert label(opened) == "no face"

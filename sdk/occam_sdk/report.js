@@ -102,7 +102,7 @@ function look(chosen) {
 }
 
 function fillWhole() {
-  const name = several ? `face ${face.name}${face === faces[0] ? "" : ", not judged"}` : "face";
+  const name = several ? `face ${face.name}${face === faces[0] ? "" : ", not in the answer"}` : "face";
   const parts = [["answer", data.fused], [name, face.said], ["voice", data.voice]];
   const head = element($("whole").tHead, "tr");
   element(head, "td");
