@@ -29,6 +29,7 @@ from ._options import (
     BackendOption,
     BundleOption,
     DeviceOption,
+    MaxFacesOption,
     MinFaceOption,
     PrecisionOption,
     StrictOption,
@@ -51,9 +52,6 @@ app = typer.Typer(
 )
 out = Console()
 
-MaxFacesOption = Annotated[
-    int, typer.Option(help="Faces to tell of; the one seen longest and largest is judged.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (without the timeline).")]
 TimelineOption = Annotated[
     Path | None,
@@ -198,7 +196,7 @@ def _show(clip: Path, result: ClipResult, seconds: float) -> None:
         shown = track.scores
         says = f"{shown.label} {100 * shown.scores.max():.0f} %" if shown else "nothing to judge"
         count = sum(row.face is not None for row in track.timeline)
-        _line(f"another face: {says}, in {count} frames")
+        _line(f"another face, #{track.track_id}: {says}, in {count} frames")
     weights = f"weights: face {result.weights.face:.2f}, voice {result.weights.voice:.2f}"
     _line(f"status: {result.status}   {weights}")
     for note in result.notes:

@@ -41,6 +41,12 @@ MinFaceOption = Annotated[
         help="Smallest face to look for, in pixels; by default a twentieth of a frame's longer side."
     ),
 ]
+MaxFacesOption = Annotated[
+    int,
+    typer.Option(
+        help="Faces to tell of, at most 8; the one seen longest and largest is the main one, and judged."
+    ),
+]
 
 
 @contextmanager

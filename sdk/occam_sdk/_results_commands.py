@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from ._judge import judge, new_file
-from ._options import BackendOption, BundleOption, DeviceOption, MinFaceOption, user_errors
+from ._options import (
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    MaxFacesOption,
+    MinFaceOption,
+    user_errors,
+)
 
 VIDEO_ENDINGS: Final = (".mp4", ".mkv")
 
@@ -35,14 +42,16 @@ def annotate(
     backend: BackendOption = "auto",
     device: DeviceOption = "auto",
     min_face_px: MinFaceOption = None,
+    max_faces: MaxFacesOption = 1,
 ) -> None:
     """Draw into a clip what its main face shows: box, track, label and a bar for each class.
 
-    Scores are averaged over a second. Timestamps are kept, and so is the sound.
+    With --max-faces the others have box, track and label, too. Scores are
+    averaged over a second. Timestamps are kept, and so is the sound.
     """
     from . import annotate as drawing
 
-    asked = {"backend": backend, "device": device, "min_face_px": min_face_px}
+    asked = _asked(backend, device, min_face_px, max_faces)
     with user_errors(), new_file(target, clip, VIDEO_ENDINGS) as partial:
         result, _ = judge(clip, bundle, asked)
         written = drawing.annotate(clip, result, partial)
@@ -61,11 +70,15 @@ def plot(
     backend: BackendOption = "auto",
     device: DeviceOption = "auto",
     min_face_px: MinFaceOption = None,
+    max_faces: MaxFacesOption = 1,
 ) -> None:
-    """Draw scores over time, valence and arousal, and the selected frames, as one picture."""
+    """Draw scores over time, valence and arousal, and the selected frames, as one picture.
+
+    With --max-faces it also says what the others show when.
+    """
     from . import plot as drawing
 
-    asked = {"backend": backend, "device": device, "min_face_px": min_face_px}
+    asked = _asked(backend, device, min_face_px, max_faces)
     with user_errors(), new_file(target, clip, (".png",)) as partial:
         drawing.needs_matplotlib()
         result, _ = judge(clip, bundle, asked)
@@ -81,21 +94,31 @@ def report(
     backend: BackendOption = "auto",
     device: DeviceOption = "auto",
     min_face_px: MinFaceOption = None,
+    max_faces: MaxFacesOption = 1,
 ) -> None:
     """Make one page of a clip and its result, for a browser: it needs no network.
 
-    The clip is in it, as large as 480 lines if browsers cannot play it as it is, or if it has more than
-    16 MB.
+    The clip is in it. If browsers cannot play it as it is, or if it has
+    more than 16 MB, it is 480 lines high there. If it is longer than ten
+    minutes too, the page plays it from where it lies: keep both there.
+
+    With --max-faces the reader chooses whom to look at.
     """
     from . import report as page
 
-    asked = {"backend": backend, "device": device, "min_face_px": min_face_px}
+    asked = _asked(backend, device, min_face_px, max_faces)
     with user_errors(), new_file(target, clip, (".html", ".htm")) as partial:
         result, _ = judge(clip, bundle, asked)
-        page.report(clip, result, partial)
+        note = page.report(clip, result, partial)
         size = partial.stat().st_size
     _line(f"{result.label or 'nothing to judge'}, status {result.status}")
-    _line(f"{target}: {size / 1e6:.1f} MB")
+    _line(f"{target}: {size / 1e6:.1f} MB{'; ' if note else ''}{note}")
+
+
+def _asked(backend: str, device: str, min_face_px: float | None, max_faces: int) -> dict[str, Any]:
+    return {
+        "backend": backend, "device": device, "min_face_px": min_face_px, "max_faces": max_faces
+    }  # fmt: skip
 
 
 def _line(text: str) -> None:

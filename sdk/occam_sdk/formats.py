@@ -25,8 +25,8 @@ from xml.etree import ElementTree
 from . import __version__
 from .errors import BackendError
 from .labels import LABELS
-from .stretches import SMOOTH_S, heard, stretches
-from .types import ClipResult
+from .stretches import SMOOTH_S, Course, courses, heard
+from .types import ClipResult, FaceScores, TimelineRow
 
 if TYPE_CHECKING:
     import pandas
@@ -35,35 +35,36 @@ COLUMNS: Final = (
     "index", "time_s", "track_id", "left", "top", "right", "bottom", "confidence", "label",
     *LABELS, "valence", "arousal",
 )  # fmt: skip
-"""Of the CSV and of the data frame: a row for every frame."""
+"""Of the CSV and of the data frame: a row for every face that is told of in every frame."""
 
 _SCHEMA: Final = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
 
 
 def to_csv(result: ClipResult) -> str:
-    r"""CSV with a row for every frame; a frame without the main face has empty cells.
+    r"""CSV with a row for every frame; a frame without the face has empty cells.
 
-    Lines end with ``\r\n``: write the text with ``newline=""``.
+    Where the result tells of several faces, a frame has a row for each that is seen in it, the main one
+    first; ``track_id`` tells them apart. Lines end with ``\r\n``: write the text with ``newline=""``.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for row in result.timeline:
+    for row, seen in _seen(result):
         cells: list[Any] = [""] * (len(COLUMNS) - 2)
-        if row.face is not None:
-            box = [f"{side:.1f}" for side in row.face.face.box_xyxy.tolist()]
-            scores = [f"{score:.4f}" for score in row.face.scores.tolist()]
+        if seen is not None:
+            box = [f"{side:.1f}" for side in seen.face.box_xyxy.tolist()]
+            scores = [f"{score:.4f}" for score in seen.scores.tolist()]
             cells = [
-                row.face.face.track_id, *box, f"{row.face.face.confidence:.3f}",
-                row.face.label, *scores, f"{row.face.valence:.4f}", f"{row.face.arousal:.4f}",
+                seen.face.track_id, *box, f"{seen.face.confidence:.3f}",
+                seen.label, *scores, f"{seen.valence:.4f}", f"{seen.arousal:.4f}",
             ]  # fmt: skip
         writer.writerow([row.index, f"{row.time_s:.6f}", *cells])
     return file.getvalue()
 
 
 def to_pandas(result: ClipResult) -> pandas.DataFrame:
-    """A ``pandas.DataFrame`` of ``COLUMNS``; a frame without the main face has NaN.
+    """A ``pandas.DataFrame`` with the rows of ``to_csv``; what is empty there is NaN.
 
     Raises:
         BackendError: pandas is not installed; the message is the line that installs it.
@@ -73,13 +74,13 @@ def to_pandas(result: ClipResult) -> pandas.DataFrame:
     except ImportError as error:
         raise BackendError('needs pandas: pip install "occam-sdk[pandas]"') from error
     rows = []
-    for row in result.timeline:
+    for row, seen in _seen(result):
         cells: list[Any] = [None] * (len(COLUMNS) - 2)
-        if row.face is not None:
-            face = row.face.face
+        if seen is not None:
+            face = seen.face
             cells = [
-                face.track_id, *face.box_xyxy.tolist(), face.confidence, row.face.label,
-                *row.face.scores.tolist(), row.face.valence, row.face.arousal,
+                face.track_id, *face.box_xyxy.tolist(), face.confidence, seen.label,
+                *seen.scores.tolist(), seen.valence, seen.arousal,
             ]  # fmt: skip
         rows.append([row.index, row.time_s, *cells])
     kinds = dict.fromkeys(COLUMNS, "float64") | {
@@ -88,21 +89,34 @@ def to_pandas(result: ClipResult) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
 
 
-def to_webvtt(result: ClipResult) -> str:
-    """Subtitles that name what the main face shows: a cue for each of ``stretches``.
+def _seen(result: ClipResult) -> Iterator[tuple[TimelineRow, FaceScores | None]]:
+    """Every frame with each face that is told of and seen in it, or once with None."""
+    timelines = [track.timeline for track in result.tracks] or [result.timeline]
+    for rows in zip(*timelines, strict=True):
+        faces = [row.face for row in rows if row.face is not None]
+        yield from ((rows[0], face) for face in faces or [None])
 
-    Where the face is not seen there is no cue. See https://www.w3.org/TR/webvtt1/.
+
+def to_webvtt(result: ClipResult) -> str:
+    """Subtitles that name what the faces show: a cue for each stretch in which a face shows the same.
+
+    Where no face is seen there is no cue. Where the result tells of several faces, a cue begins with
+    its face's track id, as in "#2 Happy 71 %". See https://www.w3.org/TR/webvtt1/.
     """
-    lines = [
-        "WEBVTT",
-        "",
-        f"NOTE What the main face shows, scores averaged over {SMOOTH_S:g} s; occam-sdk {__version__}",
-        "",
+    faces = courses(result)
+    several = len(faces) > 1
+    who = f"{faces[0].name}, the main face, and others show" if several else "the main face shows"
+    about = f"What {who}, scores averaged over {SMOOTH_S:g} s"
+    lines = ["WEBVTT", "", f"NOTE {about}; occam-sdk {__version__}", ""]
+    cues = [
+        (start, place, end, f"{face.name} {said}" if several else said)
+        for place, face in enumerate(faces)
+        for stretch in face.stretches
+        for said in [f"{stretch.label} {100 * stretch.score:.0f} %"]
+        for start, end in _milliseconds(stretch.start_s, stretch.end_s)
     ]
-    for stretch in stretches(result):
-        for start, end in _milliseconds(stretch.start_s, stretch.end_s):
-            text = f"{stretch.label} {100 * stretch.score:.0f} %"
-            lines += [f"{_timestamp(start)} --> {_timestamp(end)}", text, ""]
+    for start, _, end, text in sorted(cues):  # players want them in order of their beginnings
+        lines += [f"{_timestamp(start)} --> {_timestamp(end)}", text, ""]
     return "\n".join(lines)
 
 
@@ -122,8 +136,9 @@ def to_eaf(result: ClipResult, *, media: str | os.PathLike[str]) -> str:
     """An annotation document for ELAN (EAF 3.0).
 
     Tiers: ``clip``, ``voice`` and ``status`` hold one annotation over the whole clip; ``voice heard``
-    the pieces of sound in which there was speech; ``face`` one for each of ``stretches``, and
-    ``face valence`` and ``face arousal`` their means. The scores of every frame are in the CSV.
+    the pieces of sound in which there was speech; ``face`` each stretch in which the main face shows the
+    same, and ``face valence`` and ``face arousal`` their means. Where the result tells of several faces,
+    the others have the same three, as ``face #2``. The scores of every frame are in the CSV.
 
     Args:
         result: of the clip.
@@ -162,6 +177,7 @@ class _Tier:
     kind: str
     spans: tuple[tuple[int, int, str], ...]
     beside: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    who: str = ""
 
 
 def _tiers(result: ClipResult) -> list[_Tier]:
@@ -169,28 +185,34 @@ def _tiers(result: ClipResult) -> list[_Tier]:
         spans = _milliseconds(0, result.duration_s) if text else ()
         return tuple((*span, text) for span in spans if text)
 
-    runs = [
-        (*span, stretch)
-        for stretch in stretches(result)
-        for span in _milliseconds(stretch.start_s, stretch.end_s)
-    ]
-    face = _Tier(
-        "face",
-        "emotion",
-        tuple((start, end, stretch.label) for start, end, stretch in runs),
-        (
-            ("face valence", tuple(f"{stretch.valence:+.3f}" for *_, stretch in runs)),
-            ("face arousal", tuple(f"{stretch.arousal:+.3f}" for *_, stretch in runs)),
-        ),
-    )
     speech = tuple((*span, "speech") for pair in heard(result) for span in _milliseconds(*pair))
+    faces = courses(result)
     return [
         _Tier("clip", "emotion", whole(result.label)),
-        face,
+        *(_face_tier(face, main=face is faces[0], several=len(faces) > 1) for face in faces),
         _Tier("voice", "emotion", whole(result.voice.label if result.voice else None)),
         _Tier("voice heard", "text", speech),
         _Tier("status", "text", whole(result.status)),
     ]
+
+
+def _face_tier(face: Course, *, main: bool, several: bool) -> _Tier:
+    name = "face" if main else f"face {face.name}"
+    runs = [
+        (*span, stretch)
+        for stretch in face.stretches
+        for span in _milliseconds(stretch.start_s, stretch.end_s)
+    ]
+    return _Tier(
+        name,
+        "emotion",
+        tuple((start, end, stretch.label) for start, end, stretch in runs),
+        (
+            (f"{name} valence", tuple(f"{stretch.valence:+.3f}" for *_, stretch in runs)),
+            (f"{name} arousal", tuple(f"{stretch.arousal:+.3f}" for *_, stretch in runs)),
+        ),
+        face.name if several else "",
+    )
 
 
 def _add(parent: ElementTree.Element, tag: str, /, **attributes: str) -> ElementTree.Element:
@@ -211,7 +233,8 @@ def _add_tiers(root: ElementTree.Element, tiers: list[_Tier]) -> None:
         _add(order, "TIME_SLOT", TIME_SLOT_ID=slots[key], TIME_VALUE=str(time))
     count = 0
     for tier in tiers:
-        element = _add(root, "TIER", LINGUISTIC_TYPE_REF=tier.kind, TIER_ID=tier.name)
+        who = {"PARTICIPANT": tier.who} if tier.who else {}
+        element = _add(root, "TIER", LINGUISTIC_TYPE_REF=tier.kind, TIER_ID=tier.name, **who)
         first = count + 1
         for number, (_, _, text) in enumerate(tier.spans):
             count += 1
@@ -219,9 +242,8 @@ def _add_tiers(root: ElementTree.Element, tiers: list[_Tier]) -> None:
             identity = {"ANNOTATION_ID": f"a{count}", "TIME_SLOT_REF1": start}
             _annotate(element, "ALIGNABLE_ANNOTATION", text, TIME_SLOT_REF2=end, **identity)
         for name, texts in tier.beside:
-            element = _add(
-                root, "TIER", LINGUISTIC_TYPE_REF="number", PARENT_REF=tier.name, TIER_ID=name
-            )
+            parent = {"PARENT_REF": tier.name, **who}
+            element = _add(root, "TIER", LINGUISTIC_TYPE_REF="number", TIER_ID=name, **parent)
             for number, text in enumerate(texts):
                 count += 1
                 identity = {"ANNOTATION_ID": f"a{count}", "ANNOTATION_REF": f"a{first + number}"}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import json
-import math
+import os
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -19,13 +21,14 @@ from . import __version__
 from .encode import rewrite
 from .labels import COLOURS, INKS, LABELS
 from .media import audio_stream, codec_name, open_media, start_s, video_stream
-from .stills import stills
-from .stretches import SMOOTH_S, heard, smoothed, smoothed_feeling, stretches
+from .stills import Still, stills
+from .stretches import SMOOTH_S, Course, courses, heard
 from .types import ClipResult, Frame
 
 STILL_PX: Final = 176
 JPEG_QUALITY: Final = 82
-LARGEST_BYTES: Final = 16_000_000  # a larger clip is embedded in a smaller form
+LARGEST_BYTES: Final = 16_000_000  # a larger clip is embedded in a smaller form,
+LONGEST_S: Final = 600.0  # and one of more than this is not: its page would have hundreds of MB
 SHORT_SIDE_PX: Final = 480
 QUALITY: Final = 26
 EARLY_S: Final = 0.02  # a clip that starts further from 0 is shown by browsers at other times
@@ -40,16 +43,20 @@ PLAYABLE: Final[tuple[tuple[str, set[str], set[str], str], ...]] = (
 """Container, codecs of pictures and of sound that browsers play, and the name they know it by."""
 
 
-def report(clip: Path, result: ClipResult, target: Path) -> None:
+def report(clip: Path, result: ClipResult, target: Path) -> str:
     """Write one HTML file with the clip, a timeline, the selected frames and all scores.
 
     The page loads nothing from elsewhere. A clip that browsers do not play, or of more than 16 MB, is
-    embedded as H.264 and AAC of at most 480 lines; a note on the page says so.
+    embedded as H.264 and AAC of at most 480 lines. If such a clip is longer than ten minutes, it is not in
+    the page, which plays it from where it lies.
 
     Args:
         clip: the file that was judged.
-        result: what ``Recognizer.predict`` said of it.
+        result: what ``Recognizer.predict`` said of it; its ``tracks`` are the faces to choose from.
         target: the HTML file to write.
+
+    Returns:
+        How the page has the clip, if not as it is; a note on the page says the same.
 
     Raises:
         MediaError: the clip cannot be read.
@@ -57,35 +64,60 @@ def report(clip: Path, result: ClipResult, target: Path) -> None:
     folder = Path(__file__).parent
     page = (folder / "report.html").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="occam-") as scratch:
-        kind = None if result.truncated else _kind(clip)
-        media, note = clip, ""
-        if kind is None:
-            media = Path(scratch) / "clip.mp4"
-            written = rewrite(
-                clip, media, _smaller, keep={"aac", "mp3"}, quality=QUALITY, from_zero=True
-            )
-            kind = "video/mp4" if written.video else "audio/mp4"
-            note = "the clip was encoded anew for this page"
-            if written.video:
-                note += f", with at most {SHORT_SIDE_PX} lines; it was judged as it is"
+        media = _media(clip, result, target, Path(scratch))
         parts = {
-            "title": html.escape(f"{result.label or 'Nothing to judge'}: {_readable(clip)}"),
-            "data": _json(_data(clip, result, kind, note)),
+            "title": html.escape(f"{result.label or 'Nothing to judge'}: {_readable(clip.name)}"),
+            "data": _json(_data(clip, result, media)),
             "script": (folder / "report.js").read_text(encoding="utf-8"),
         }
         with target.open("w", encoding="utf-8", newline="") as file:
             for piece in re.split(r"(\{\{\w+\}\})", page):
                 name = piece.strip("{}")
                 if piece == "{{media}}":
-                    _embed(media, file)
+                    _embed(media.embedded, file)
                 else:
                     file.write(parts[name] if piece == f"{{{{{name}}}}}" else piece)
+    return media.note
+
+
+@dataclass(frozen=True)
+class _Media:
+    """What the page plays.
+
+    Attributes:
+        kind: MIME type.
+        embedded: the file to embed, or None.
+        address: of the clip as seen from the page, where it is not embedded.
+        note: what the reader should know of it.
+    """
+
+    kind: str
+    embedded: Path | None
+    address: str = ""
+    note: str = ""
+
+
+def _media(clip: Path, result: ClipResult, target: Path, scratch: Path) -> _Media:
+    kind = None if result.truncated else _kind(clip)
+    if kind is not None and clip.stat().st_size <= LARGEST_BYTES:
+        return _Media(kind, clip)
+    if result.duration_s > LONGEST_S:
+        where = os.path.relpath(clip.resolve(), target.resolve().parent)
+        note = f"the clip is too long to be in this page, which plays it from {_readable(where)}"
+        if kind is None:
+            note += "; browsers may be unable to: occam annotate writes a clip that they play"
+        kind = kind or ("video/mp4" if result.timeline else "audio/mp4")
+        return _Media(kind, None, f"./{quote(os.fsencode(where))}", note)
+    small = scratch / "clip.mp4"
+    written = rewrite(clip, small, _smaller, keep={"aac", "mp3"}, quality=QUALITY, from_zero=True)
+    note = "the clip was encoded anew for this page"
+    if written.video:
+        note += f", with at most {SHORT_SIDE_PX} lines; it was judged as it is"
+    return _Media("video/mp4" if written.video else "audio/mp4", small, note=note)
 
 
 def _kind(clip: Path) -> str | None:
     """The MIME type under which a browser plays the clip as it is, or None."""
-    if clip.stat().st_size > LARGEST_BYTES:
-        return None
     with open_media(clip) as container:
         pictures, sound = video_stream(container), audio_stream(container)
         if abs(start_s(container)) > EARLY_S or len(container.streams.video) > 1:
@@ -111,52 +143,73 @@ def _smaller(frame: Frame) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _embed(media: Path, file: IO[str]) -> None:
+def _embed(media: Path | None, file: IO[str]) -> None:
+    if media is None:
+        return
     with media.open("rb") as source:
         while block := source.read(BLOCK):
             file.write(base64.b64encode(block).decode())
 
 
-def _data(clip: Path, result: ClipResult, kind: str, note: str) -> dict[str, Any]:
+def _data(clip: Path, result: ClipResult, media: _Media) -> dict[str, Any]:
     """All that the page shows, in plain JSON types."""
-    notes = list(result.notes) + ([note] if note else [])
+    notes = list(result.notes) + ([media.note] if media.note else [])
     if result.truncated:
         notes.append("the file was cut short or damaged: this is about what could be decoded")
+    faces = courses(result)
     return {
-        "name": _readable(clip),
-        "media": kind,
+        "name": _readable(clip.name),
+        "media": media.kind,
+        "address": media.address,
         "labels": LABELS,
         "colours": COLOURS,
         "inks": INKS,
         "status": result.status,
         "duration_s": round(result.duration_s, 3),
         "weights": {"face": result.weights.face, "voice": result.weights.voice},
-        "valence": result.valence,
-        "arousal": result.arousal,
         "fused": _rounded(result.scores),
-        "face": _rounded(result.face.scores if result.face else None),
         "voice": _rounded(result.voice.scores if result.voice else None),
         "notes": notes,
         "maker": f"Scores along the clip are means over {SMOOTH_S:g} s. Made by occam-sdk {__version__}.",
-        "times": [round(row.time_s, 4) for row in result.timeline],
-        "scores": [_rounded(row) for row in smoothed(result)],
-        "feelings": [_rounded(row) for row in smoothed_feeling(result)],
-        "stretches": [
-            (round(each.start_s, 3), round(each.end_s, 3), LABELS.index(each.label))
-            for each in stretches(result)
+        "times": [round(time_s, 4) for time_s in faces[0].times_s.tolist()],
+        "faces": [
+            _face(face, shown)
+            for face, shown in zip(faces, stills(clip, faces, STILL_PX), strict=True)
         ],
         "heard": [(round(start, 3), round(end, 3)) for start, end in heard(result)],
+    }
+
+
+def _face(face: Course, shown: tuple[Still, ...]) -> dict[str, Any]:
+    said = face.said
+    return {
+        "name": face.name,
+        "said": _rounded(said.scores if said else None),
+        "valence": said.valence if said else None,
+        "arousal": said.arousal if said else None,
+        "frames": int(face.seen.sum()),
+        "scores": _thousandths(face.smooth_scores),
+        "feelings": _thousandths(face.smooth_feelings),
+        "stretches": [
+            (round(each.start_s, 3), round(each.end_s, 3), LABELS.index(each.label))
+            for each in face.stretches
+        ],
         "stills": [
-            (round(still.time_s, 4), LABELS.index(still.face.label), _jpeg(still.image))
-            for still in stills(clip, result, STILL_PX)
+            (round(still.time_s, 4), LABELS.index(still.label), _jpeg(still.image))
+            for still in shown
         ],
     }
 
 
 def _rounded(values: NDArray[Any] | None) -> list[float] | None:
-    if values is None or math.isnan(float(values[0])):
-        return None
-    return [round(value, 3) for value in values.tolist()]
+    return None if values is None else [round(value, 3) for value in values.tolist()]
+
+
+def _thousandths(rows: NDArray[np.float64]) -> list[list[int] | None]:
+    """Whole thousandths, which take half the space; None for a row of NaN."""
+    known = ~np.isnan(rows[:, 0])
+    whole = np.rint(1000 * np.where(known[:, None], rows, 0)).astype(int).tolist()
+    return [row if has else None for row, has in zip(whole, known.tolist(), strict=True)]
 
 
 def _jpeg(image: NDArray[np.uint8]) -> str:
@@ -164,9 +217,9 @@ def _jpeg(image: NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _readable(clip: Path) -> str:
-    """The file's name; what is no UTF-8 in it as question marks."""
-    return clip.name.encode("utf-8", "replace").decode()
+def _readable(name: str) -> str:
+    """A file's name; what is no UTF-8 in it as question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _json(data: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""Pictures of the frames that a clip's face was judged by."""
+"""Pictures of the frames that a clip's faces were judged by."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import ClipResult, Face, FaceScores
+from .labels import LABELS
+from .stretches import Course
 from .video.decode import VideoFile
 
 MARGIN: Final = 1.5  # of the box's longer side: a head is larger than its face
@@ -22,33 +24,38 @@ class Still:
 
     Attributes:
         time_s: when it is shown, in seconds.
-        face: what is seen in it.
+        label: the class with the highest score in it.
         image: (S, S, 3) uint8 BGR, the face and what is around it.
     """
 
     time_s: float
-    face: FaceScores
+    label: str
     image: NDArray[np.uint8]
 
 
-def stills(clip: Path, result: ClipResult, side_px: int) -> tuple[Still, ...]:
-    """The frames that ``result.face`` was judged by, in order of time.
+def stills(clip: Path, faces: Sequence[Course], side_px: int) -> tuple[tuple[Still, ...], ...]:
+    """Of each face the frames that it was judged by, in order of time; the clip is read once.
 
     Raises:
         MediaError: the clip cannot be read.
     """
-    wanted = set(result.face.evidence_s if result.face else ())
-    if not wanted:
-        return ()
-    found = []
-    for frame, row in zip(VideoFile(clip), result.timeline, strict=False):
-        if row.face is not None and row.time_s in wanted:
-            found.append(Still(row.time_s, row.face, _around(frame.image, row.face.face, side_px)))
-    return tuple(found)
+    wanted = [frozenset(face.said.evidence_s if face.said else ()) for face in faces]
+    found: list[list[Still]] = [[] for _ in faces]
+    times_s = faces[0].times_s
+    last_s = max(frozenset().union(*wanted), default=-np.inf)
+    count = int(np.searchsorted(times_s, last_s, "right"))
+    for place, time_s, frame in zip(range(count), times_s.tolist(), VideoFile(clip), strict=False):
+        for face, of_face, mine in zip(faces, wanted, found, strict=True):
+            if time_s in of_face and face.seen[place]:
+                image = _around(frame.image, face.boxes_xyxy[place], side_px)
+                mine.append(Still(time_s, LABELS[int(face.scores[place].argmax())], image))
+    return tuple(map(tuple, found))
 
 
-def _around(image: NDArray[np.uint8], face: Face, side_px: int) -> NDArray[np.uint8]:
-    left, top, right, bottom = face.box_xyxy.tolist()
+def _around(
+    image: NDArray[np.uint8], box_xyxy: NDArray[np.float64], side_px: int
+) -> NDArray[np.uint8]:
+    left, top, right, bottom = box_xyxy.tolist()
     side = max(2, round(MARGIN * max(right - left, bottom - top)))
     x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     height, width = image.shape[:2]

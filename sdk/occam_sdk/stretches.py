@@ -1,18 +1,19 @@
-"""The stretches of a clip in which the main face shows the same."""
+"""The faces of a clip as arrays, and the stretches in which each shows the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .audio.decode import MIN_PIECE_S, PIECE_S
 from .labels import LABELS
-from .types import ClipResult, FaceScores
+from .types import ClipResult, FaceTrack, ModalityScores
 from .video.watched import looks_s
 
 SMOOTH_S: Final = 1.0  # scores are averaged over as long around a frame: a blink is no emotion
@@ -20,7 +21,7 @@ SMOOTH_S: Final = 1.0  # scores are averaged over as long around a frame: a blin
 
 @dataclass(frozen=True)
 class Stretch:
-    """Frames one after the other in which the main face is seen and shows the same.
+    """Frames one after the other in which a face is seen and shows the same.
 
     Attributes:
         start_s, end_s: in seconds; the last frame ends where the next begins.
@@ -37,66 +38,106 @@ class Stretch:
     arousal: float
 
 
-def stretches(result: ClipResult) -> tuple[Stretch, ...]:
-    """Cut the timeline where the main face's label changes, or where the face is not seen.
+@dataclass(frozen=True, eq=False)
+class Course:
+    """One face along a clip of T frames.
 
-    The label is that of the mean scores of all frames with the face up to ``SMOOTH_S / 2`` before
-    and after. A frame stands until the next one, but for a second at most, and the last
-    one as long as that before it. Stretches are in order and do not overlap; frames without the
-    face are in none.
+    Attributes:
+        track_id: of the face.
+        said: what it shows over the clip, or None.
+        times_s: (T,) float64, of all frames.
+        boxes_xyxy: (T, 4) float64, in pixels; NaN where the face is not seen, as in all that follows.
+        scores: (T, 7) float64.
+        feelings: (T, 2) float64, valence and arousal.
     """
-    scores = smoothed(result)
-    places = np.flatnonzero(~np.isnan(scores[:, 0]))
-    if not len(places):
-        return ()
-    times_s = np.array([row.time_s for row in result.timeline], np.float64)
-    scores, begins, finishes = (
-        scores[places],
-        times_s[places],
-        (times_s + looks_s(times_s))[places],
-    )
-    feeling = np.array([(face.valence, face.arousal) for face in _faces(result)])
-    winners = scores.argmax(axis=1)
-    goes_on = (winners[1:] == winners[:-1]) & (begins[1:] == finishes[:-1])
-    edges = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(places)]
-    return tuple(
-        Stretch(
-            float(begins[first]),
-            float(finishes[after - 1]),
-            LABELS[winners[first]],
-            float(scores[first:after, winners[first]].mean()),
-            *feeling[first:after].mean(axis=0).tolist(),
+
+    track_id: int | None
+    said: ModalityScores | None
+    times_s: NDArray[np.float64]
+    boxes_xyxy: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    feelings: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """As people read it: "#3", or nothing for a face that was not followed."""
+        return "" if self.track_id is None else f"#{self.track_id}"
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """(T,) where the face is seen."""
+        return ~np.isnan(self.boxes_xyxy[:, 0])
+
+    @cached_property
+    def smooth_scores(self) -> NDArray[np.float64]:
+        """(T, 7) the scores averaged over ``SMOOTH_S`` around each frame."""
+        return self._smooth(self.scores)
+
+    @cached_property
+    def smooth_feelings(self) -> NDArray[np.float64]:
+        """(T, 2) valence and arousal, averaged likewise."""
+        return self._smooth(self.feelings)
+
+    @cached_property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """The clip cut where the label changes, or where the face is not seen.
+
+        The label is that of the mean scores of all frames with the face up to ``SMOOTH_S / 2`` before
+        and after. A frame stands until the next one, but for a second at most, and the last
+        one as long as that before it. Stretches are in order and do not overlap; frames without the
+        face are in none.
+        """
+        places = np.flatnonzero(self.seen)
+        if not len(places):
+            return ()
+        scores, feelings = self.smooth_scores[places], self.feelings[places]
+        begins, finishes = self.times_s[places], (self.times_s + looks_s(self.times_s))[places]
+        winners = scores.argmax(axis=1)
+        goes_on = (winners[1:] == winners[:-1]) & (begins[1:] == finishes[:-1])
+        edges = [0, *(np.flatnonzero(~goes_on) + 1).tolist(), len(places)]
+        return tuple(
+            Stretch(
+                float(begins[first]),
+                float(finishes[after - 1]),
+                LABELS[winners[first]],
+                float(scores[first:after, winners[first]].mean()),
+                *feelings[first:after].mean(axis=0).tolist(),
+            )
+            for first, after in pairwise(edges)
         )
-        for first, after in pairwise(edges)
-    )
 
-
-def smoothed(result: ClipResult) -> NDArray[np.float64]:
-    """(T, 7) the main face's scores averaged over ``SMOOTH_S`` around each frame; NaN without it."""
-    return _smoothed(result, [face.scores for face in _faces(result)], len(LABELS))
-
-
-def smoothed_feeling(result: ClipResult) -> NDArray[np.float64]:
-    """(T, 2) valence and arousal, averaged likewise."""
-    return _smoothed(result, [(face.valence, face.arousal) for face in _faces(result)], 2)
-
-
-def _faces(result: ClipResult) -> list[FaceScores]:
-    return [row.face for row in result.timeline if row.face is not None]
-
-
-def _smoothed(result: ClipResult, values: Sequence[Any], width: int) -> NDArray[np.float64]:
-    means = np.full((len(result.timeline), width), np.nan)
-    places = [place for place, row in enumerate(result.timeline) if row.face is not None]
-    if not places:
+    def _smooth(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        means = np.full_like(values, np.nan)
+        places = np.flatnonzero(self.seen)
+        times_s = self.times_s[places]
+        sums = np.cumsum(np.nan_to_num(values[places]), axis=0)
+        sums = np.concatenate([np.zeros((1, values.shape[1])), sums])
+        first = np.searchsorted(times_s, times_s - SMOOTH_S / 2, "left")
+        after = np.searchsorted(times_s, times_s + SMOOTH_S / 2, "right")
+        means[places] = (sums[after] - sums[first]) / (after - first)[:, None]
         return means
-    times_s = np.array([row.time_s for row in result.timeline], np.float64)[places]
-    sums = np.cumsum(np.nan_to_num(np.array(values, np.float64)), axis=0)
-    sums = np.concatenate([np.zeros((1, width)), sums])
-    first = np.searchsorted(times_s, times_s - SMOOTH_S / 2, "left")
-    after = np.searchsorted(times_s, times_s + SMOOTH_S / 2, "right")
-    means[places] = (sums[after] - sums[first]) / (after - first)[:, None]
-    return means
+
+
+def courses(result: ClipResult) -> tuple[Course, ...]:
+    """The faces that a result tells of, the main one first; where there is none, one never seen.
+
+    Every row of every timeline is made once, here: of an hour they take a second and more.
+    """
+    tracks = result.tracks or (FaceTrack(None, result.face, result.timeline),)
+    return tuple(map(_course, tracks))
+
+
+def _course(track: FaceTrack) -> Course:
+    count = len(track.timeline)
+    times_s, boxes = np.empty(count), np.full((count, 4), np.nan)
+    scores, feelings = np.full((count, len(LABELS)), np.nan), np.full((count, 2), np.nan)
+    for place, row in enumerate(track.timeline):
+        times_s[place] = row.time_s
+        if row.face is not None:
+            boxes[place] = row.face.face.box_xyxy
+            scores[place] = row.face.scores
+            feelings[place] = row.face.valence, row.face.arousal
+    return Course(track.track_id, track.scores, times_s, boxes, scores, feelings)
 
 
 def heard(result: ClipResult) -> Iterator[tuple[float, float]]:
