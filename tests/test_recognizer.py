@@ -126,6 +126,10 @@ def test_of_two_faces_both_are_told_of_and_the_larger_is_judged(frames: list[Fra
         assert track.scores.label == "Happy"
     told = json.loads(result.to_json())["tracks"]
     assert [track["track_id"] for track in told] == [main.track_id, other.track_id]
+    assert "timeline" not in told[0]  # it is the clip's
+    assert told[1]["timeline"] == other.to_dict()["timeline"]
+    told = json.loads(result.to_json(timeline=False))["tracks"]
+    assert not any("timeline" in track for track in told)
 
 
 def test_by_default_one_face_is_told_of(demo: ClipResult) -> None:

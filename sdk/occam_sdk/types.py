@@ -359,7 +359,11 @@ class ClipResult:
             "face": self.face.to_dict() if self.face else None,
             "voice": self.voice.to_dict() if self.voice else None,
             "weights": {"face": self.weights.face, "voice": self.weights.voice},
-            "tracks": [track.to_dict(timeline=False) for track in self.tracks],
+            # The first one's rows are the clip's own.
+            "tracks": [
+                track.to_dict(timeline=timeline and place > 0)
+                for place, track in enumerate(self.tracks)
+            ],
             "duration_s": self.duration_s,
             "truncated": self.truncated,
             "notes": list(self.notes),
