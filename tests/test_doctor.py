@@ -24,8 +24,8 @@ from .test_machine import arm_board, jetson, put, x86
 
 CHECKS = [
     "Python", "system", "CPU", "memory", "native core", "OpenVINO", "ONNX Runtime", "CUDA",
-    "TensorRT", "Jetson", "FFmpeg", "OpenCV", "openSMILE", "camera", "microphone", "bundle",
-    "cache folder", "engine cache",
+    "TensorRT", "Jetson", "FFmpeg", "OpenCV", "openSMILE", "camera", "microphone",
+    "PortAudio", "window", "bundle", "cache folder", "engine cache",
 ]  # fmt: skip
 NVIDIA_CARD = {
     "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +25,6 @@ from ._options import (
     ThreadsOption,
     user_errors,
 )
-from .errors import BackendError
 from .labels import LABELS
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def live(
     from .recognizer import Recognizer
 
     with user_errors(), contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as opened:
-        screen = opened.enter_context(_window(source)) if window else None
+        screen = opened.enter_context(contextlib.closing(_window(source))) if window else None
         tell = _told(screen, as_json=as_json) if screen else None
         asked = asdict(Runtime(backend, device, precision, threads, strict))
         recognizer = opened.enter_context(
@@ -112,18 +111,10 @@ def _device(microphone: str | None) -> int | str | bool | None:
     return int(microphone) if microphone.isdecimal() else microphone
 
 
-@contextlib.contextmanager
-def _window(source: str) -> Iterator[LiveWindow]:
-    """A window, which is gone at the end."""
-    try:
-        from ._live_window import LiveWindow
-    except ImportError as error:
-        raise BackendError(
-            "a window needs tkinter: sudo apt install python3-tk, or take a Python that has it"
-        ) from error
-    window = LiveWindow(f"occam live {source}")
-    with contextlib.closing(window):
-        yield window
+def _window(source: str) -> LiveWindow:
+    from ._live_window import LiveWindow
+
+    return LiveWindow(f"occam live {source}")
 
 
 def _told(window: LiveWindow, *, as_json: bool) -> Callable[[StreamUpdate], None]:
@@ -133,8 +124,10 @@ def _told(window: LiveWindow, *, as_json: bool) -> Callable[[StreamUpdate], None
     def tell(update: StreamUpdate) -> None:
         nonlocal dropped
         dropped += update.dropped
-        first = "   ".join([update.label or "nobody", *_feeling(update), _figures(update, dropped)])
-        window.tell(update, "\n".join([first, *_troubles(update)]))
+        said = "   ".join([update.label or "nobody", *_feeling(update)])
+        window.tell(
+            update, "\n".join([said, _figures(update, dropped), "; ".join(_troubles(update))])
+        )
         if as_json:
             _print_json(update)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tkinter
 from typing import Final
 
 import cv2
@@ -17,9 +16,10 @@ from .stretches import Course, courses
 from .types import Frame
 
 LARGEST_PX: Final = (1280, 720)  # a larger picture is scaled down: to hand it over takes too long
-SMALLEST_PX: Final = 640  # width up to which a smaller one is enlarged, to be read
+SMALLEST_PX: Final = 800  # width up to which a smaller one is enlarged, to be read
 SCREEN_SHARE: Final = 0.8
 PAUSE_S: Final = 0.008  # between two looks at what is new: twice as often as the fastest cameras
+TEXT_LINES: Final = 4  # below the picture; as many whatever there is to say, so that nothing jumps
 NOWHERE: Final = np.full(4, np.nan)
 
 
@@ -86,10 +86,16 @@ class LiveWindow:
         title: of the window.
 
     Raises:
-        BackendError: there is no display.
+        BackendError: there is no display, or this Python has no tkinter.
     """
 
     def __init__(self, title: str) -> None:
+        try:
+            import tkinter
+        except ImportError as error:
+            raise BackendError(
+                "a window needs tkinter: sudo apt install python3-tk, or take a Python that has it"
+            ) from error
         try:
             self._root = tkinter.Tk(className="occam")
         except tkinter.TclError as error:
@@ -100,12 +106,12 @@ class LiveWindow:
         self._root.title(title)
         self._root.configure(background="black")
         self._root.resizable(width=False, height=False)
-        self._picture = tkinter.PhotoImage(master=self._root, width=SMALLEST_PX, height=360)
+        self._picture = tkinter.PhotoImage(master=self._root, width=SMALLEST_PX, height=450)
         self._photo = tkinter.Label(self._root, image=self._picture, borderwidth=0)
         self._photo.pack()
         self._text = tkinter.Label(
-            self._root, background="black", foreground="#dddddd", justify="left", anchor="w",
-            font=("TkDefaultFont", 11), padx=8, pady=6, text="waiting for a picture …",
+            self._root, background="black", foreground="#dddddd", justify="left", anchor="nw",
+            font=("TkDefaultFont", 11), padx=8, pady=6, height=TEXT_LINES, text="waiting for a picture …",
         )  # fmt: skip
         self._text.pack(fill="x")
         for event in ("<Key-q>", "<Escape>"):

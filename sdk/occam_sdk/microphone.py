@@ -17,8 +17,11 @@ from .errors import BackendError, MediaError
 from .types import RATE_HZ, Waveform
 
 BLOCK_S: Final = 0.02  # that the driver hands over at once
+BUFFER_S: Final = (
+    0.2  # that it keeps: with its own 40 ms a busy machine loses sound, and is not told
+)
 CHANNELS: Final = 2  # at most, of which the mean is taken; ALSA's virtual devices claim 128
-LONGEST_WAY_S: Final = 2.0  # from the microphone to us; beyond it the driver's times are wrong
+LONGEST_WAY_S: Final = 2.0  # from the microphone to us; some drivers say 0 for when it sounded
 SILENT_S: Final = 5.0  # a microphone that hears nothing sends zeros; one that is gone nothing
 POLL_S: Final = 0.1
 
@@ -64,6 +67,7 @@ class Microphone:
             self._opened = self._sounddevice.InputStream(
                 samplerate=self._rate_hz,
                 blocksize=round(BLOCK_S * self._rate_hz),
+                latency=BUFFER_S,
                 callback=self._hear,
                 **asked,
             )
@@ -110,9 +114,9 @@ class Microphone:
         # PortAudio's clock has an origin of its own, and may be set: only its differences count.
         now_s = time.monotonic()
         way_s = times.currentTime - times.inputBufferAdcTime
-        length_s = count / self._rate_hz
-        if not 0.9 * length_s <= way_s <= LONGEST_WAY_S:  # some drivers tell no times
-            way_s = max(length_s, self._opened.latency)
+        if way_s > LONGEST_WAY_S:
+            way_s = 0.0
+        way_s = max(way_s, count / self._rate_hz)  # nothing is here before it has sounded
         self.overflows += bool(status.input_overflow)
         self._blocks.put((samples.copy(), now_s - way_s - self._begun_s))
 
