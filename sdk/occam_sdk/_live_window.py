@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Final
 
 import cv2
@@ -55,7 +56,9 @@ class Overlay:
             seen = [track.boxes_xyxy[track.seen] for track in self._tracks]
             title = f"main face {self._tracks[0].name}" if len(self._tracks) > 1 else ""
             self._drawing = Drawing(image.shape[:2], scale * np.concatenate(seen), title)
-        boxes = {face.face.track_id: scale * face.face.box_xyxy for face in view.faces}
+        boxes = {
+            face.face.track_id: scale * face.face.box_xyxy.astype(np.float64) for face in view.faces
+        }
         main, *others = self._tracks
         self._drawing.draw(
             image,
@@ -150,11 +153,16 @@ class LiveWindow:
             self._root.update()
 
     def close(self) -> None:
-        """Take the window off the screen."""
+        """Take the window off the screen; nothing else can be done with it then."""
+        # What is Tk's must be freed in this thread: elsewhere it waits for seconds, or aborts.
+        del self._picture
         self._root.destroy()
+        del self._root, self._photo, self._text
+        gc.collect()
 
     def _leave(self) -> None:
         self._is_open = False
+        self._root.withdraw()  # at once, whatever still has to end
 
     def _draw(self, image: NDArray[np.uint8]) -> None:
         height, width = image.shape[:2]

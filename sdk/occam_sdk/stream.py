@@ -155,7 +155,8 @@ class Stream:
         self._updates: queue.SimpleQueue[StreamUpdate | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._closed = threading.Event()
-        work = [self._work, *(partial(self._read, each) for each in self._sources)]
+        work: list[Callable[[], None]] = [self._work]
+        work += [partial(self._read, each) for each in self._sources]
         self._threads = [
             threading.Thread(target=call, daemon=True, name="occam-stream") for call in work
         ]
