@@ -169,6 +169,17 @@ def _cover_packets(container: Any, cover: Image) -> list[Any]:
     return [*stream.encode(frame), *stream.encode(None)]
 
 
+def pair(path: Path, images: Sequence[Image], **how: Any) -> Path:
+    """A clip in which each picture stands beside a mirrored one of half its size, on the left."""
+    height = images[0].shape[0]
+    both = []
+    for image in images:
+        small = image[::2, ::-2]
+        below = np.zeros((height - len(small), *small.shape[1:]), np.uint8)
+        both.append(np.hstack([np.vstack([small, below]), image]))
+    return write_clip(path, images=both, **how)
+
+
 def cut(path: Path, share: float) -> Path:
     """The first ``share`` of a file, beside it."""
     data = path.read_bytes()

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from occam_sdk import LABELS, ClipResult, Face, FaceScores, FusionWeights, ModalityScores
+from occam_sdk import (
+    LABELS,
+    ClipResult,
+    Face,
+    FaceScores,
+    FaceTrack,
+    FusionWeights,
+    ModalityScores,
+)
 from occam_sdk.types import TimelineRow
 
 
@@ -43,6 +51,26 @@ def result_of(times_s: Sequence[float], labels: Sequence[str | None], **changes:
         duration_s=times_s[-1] + 0.04 if times_s else 0.0,
     )
     return dataclasses.replace(result, **changes)
+
+
+def of_several(
+    times_s: Sequence[float], faces: dict[int, Sequence[str | None]], **changes: Any
+) -> ClipResult:
+    """A clip with a face of each id, the main one first, that shows these labels; side by side."""
+    tracks = []
+    for place, (track_id, labels) in enumerate(faces.items()):
+        rows = []
+        for index, (time_s, label) in enumerate(zip(times_s, labels, strict=True)):
+            face = seen(label, track_id) if label else None
+            if face:
+                face.face.box_xyxy[[0, 2]] += 100 * place
+            rows.append(TimelineRow(index, time_s, face))
+        first = next((label for label in labels if label), None)
+        said = ModalityScores(one_hot(first), 0.5, -0.25, tuple(times_s[:1])) if first else None
+        tracks.append(FaceTrack(track_id, said, tuple(rows)))
+    labels = next(iter(faces.values()))
+    parts = {"timeline": tracks[0].timeline, "tracks": tuple(tracks), "face": tracks[0].scores}
+    return result_of(times_s, labels, **(parts | changes))
 
 
 def nothing(duration_s: float = 2.0) -> ClipResult:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from occam_sdk import ClipResult, Recognizer, demo_clip, encode
-from occam_sdk.annotate import annotate
+from occam_sdk.annotate import Drawing, Shown, annotate
 from occam_sdk.video.decode import VideoFile
 
 from . import clips
-from .results import result_of
+from .results import one_hot, result_of
 from .test_cli import occam
 
 BLUE, GREEN = (200, 60, 30), (40, 160, 60)  # BGR
@@ -90,6 +90,54 @@ def test_box_and_panel_are_drawn_and_nothing_else_changes(tmp_path: Path, demo: 
     assert changed[top + 5 : bottom - 5, right - 1 : right + 2].mean() > 0.6
     assert changed[top + 20 : top + 80, left + 20 : right - 20].mean() < 0.05
     assert changed.mean() < 0.35
+
+
+def test_every_face_has_a_box_and_the_main_ones_label_is_filled() -> None:
+    image = np.full((480, 640, 3), 128, np.uint8)
+    boxes = np.array([[50, 100, 250, 400], [350, 100, 550, 400]], np.float64)
+    main, other = (
+        Shown(name, box, one_hot(label).astype(np.float64))
+        for name, box, label in zip(("#7", "#2"), boxes, ("Happy", "Sad"), strict=True)
+    )
+    Drawing(image.shape[:2], boxes).draw(image, main, other)
+    for left, colour in ((50, (0, 159, 230)), (350, (178, 114, 0))):  # BGR
+        beside = image[200, left - 2 : left + 3].astype(int)
+        assert np.abs(beside - colour).max(axis=1).min() < 10
+    above = image[80:98]
+    assert (above[:, 50:110] == (0, 159, 230)).all(axis=2).mean() > 0.5
+    assert (above[:, 350:400] == 0).all(axis=2).mean() > 0.5
+
+
+def test_a_face_that_is_not_seen_is_not_drawn() -> None:
+    drawing = Drawing((480, 640), np.empty((0, 4)))
+    unseen = Shown("#2", np.full(4, np.nan), np.full(7, np.nan))
+    alone, both = np.full((2, 480, 640, 3), 128, np.uint8)
+    drawing.draw(alone, unseen)
+    drawing.draw(both, unseen, unseen)
+    np.testing.assert_array_equal(both, alone)
+
+
+def test_the_panel_lies_where_it_hides_no_face() -> None:
+    image = np.full((480, 960, 3), 128, np.uint8)
+    boxes = np.array([[0, 0, 350, 480], [610, 0, 960, 480]], np.float64)
+    Drawing(image.shape[:2], boxes).draw(image, Shown("", boxes[0], one_hot("Sad")))
+    assert (image[:, 360:600] != 128).any()
+    assert (image[40:, 612:] == 128).all()
+
+
+def test_the_faces_of_a_clip_are_annotated_by_the_command(tmp_path: Path) -> None:
+    images = [frame.image for frame in VideoFile(demo_clip())][:20]
+    clip = clips.pair(tmp_path / "pair.mp4", images)
+    done = occam("annotate", clip, tmp_path / "out.mp4", "--max-faces", "2")
+    assert done.returncode == 0, done.stderr
+    before, after = (
+        [frame.image.astype(int) for frame in VideoFile(path)][10]
+        for path in (clip, tmp_path / "out.mp4")
+    )
+    changed = np.abs(after - before).max(axis=2) > 40
+    small = images[0].shape[1] // 2
+    assert changed[: images[0].shape[0] // 2, :small].mean() > 0.01
+    assert changed[:, small:].mean() > 0.01
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 
 from occam_sdk import LABELS, ClipResult, ModalityScores, Recognizer, demo_clip, report
+from occam_sdk.types import TimelineRow
 from occam_sdk.video.decode import VideoFile
 
 from . import clips
 from .browser import PROGRAM, Browser, browser
-from .results import nothing, one_hot, result_of
+from .results import nothing, of_several, one_hot, result_of
 from .test_annotate import plain
 from .test_cli import occam
 
@@ -190,6 +192,68 @@ def _flac(path: Path) -> Path:
     return path
 
 
+def test_of_several_faces_the_main_one_comes_first(tmp_path: Path) -> None:
+    images = [frame.image for frame in VideoFile(demo_clip())][:30]
+    clip, target = clips.pair(tmp_path / "pair.mp4", images), tmp_path / "page.html"
+    done = occam("report", clip, target, "--max-faces", "3")
+    assert done.returncode == 0, done.stderr
+    main, other = Page(target).data["faces"]
+    assert main["name"] != other["name"]
+    assert len(main["scores"]) == len(other["scores"]) == len(images)
+    assert len(main["stills"]) == len(other["stills"]) == 16
+
+
+class Once(Sequence[TimelineRow]):
+    """Rows that may be made once."""
+
+    def __init__(self, rows: Sequence[TimelineRow]) -> None:
+        self._rows, self._made = rows, set[int]()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        row = self._rows[place]  # which ends an iteration
+        assert place not in self._made
+        self._made.add(place)
+        return row
+
+
+def test_a_report_makes_every_row_once(tmp_path: Path) -> None:
+    clip = clips.write_clip(tmp_path / "clip.mp4", images=plain())
+    result = of_several(clips.regular(8), {0: ["Sad"] * 8, 1: ["Happy"] * 8})
+    tracks = tuple(replace(track, timeline=Once(track.timeline)) for track in result.tracks)
+    made(clip, replace(result, tracks=tracks, timeline=tracks[0].timeline), tmp_path)
+
+
+def test_a_long_clip_is_played_from_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(report, "LONGEST_S", 0.1)
+    (tmp_path / "my #1 clips").mkdir()
+    clip = clips.write_clip(tmp_path / "my #1 clips" / "a?.mp4", images=plain())
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    page = made(clip, result_of(clips.regular(8), ["Sad"] * 8), folder)
+    assert page.data["address"] == "./../my%20%231%20clips/a%3F.mp4"
+    assert "media" not in page.texts
+    assert page.data["notes"][-1].endswith("which plays it from ../my #1 clips/a?.mp4")
+    unplayable = clips.write_clip(tmp_path / "b.avi", images=plain(), codec="mpeg4")
+    page = made(unplayable, result_of(clips.regular(8), ["Sad"] * 8), folder)
+    assert "occam annotate writes a clip that they play" in page.data["notes"][-1]
+
+
+def test_a_page_of_an_hour_stays_small(tmp_path: Path) -> None:
+    times_s = clips.regular(90_000)
+    labels = [
+        ("Sad", "Happy", None, "Fear")[second % 4] for second in range(3600) for _ in range(25)
+    ]
+    clip = clips.write_clip(tmp_path / "clip.mp4", images=plain(2))
+    made(clip, result_of(times_s, labels), tmp_path)
+    assert (tmp_path / "page.html").stat().st_size < 5_000_000
+
+
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     done = occam("report", demo_clip(), tmp_path / "out.pdf")
     assert done.returncode == 2
@@ -338,6 +402,69 @@ def test_it_is_dark_where_the_reader_wants_it_dark(opened: Browser, page: Path) 
         grounds.append(sum(map(int, colour[4:-1].split(","))) / 3)
     assert grounds[0] > 200
     assert grounds[1] < 40
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds: #3 is sad for all of them, #0 comes after two and is happy."""
+    folder = tmp_path_factory.mktemp("two")
+    images = [clips.numbered(index, (320, 240)) for index in range(100)]
+    clip = clips.write_clip(folder / "clip.mp4", images=images)
+    labels = {3: ["Sad"] * 100, 0: [None] * 50 + ["Happy"] * 50}
+    report.report(clip, of_several(clips.regular(100), labels), folder / "page.html")
+    return folder / "page.html"
+
+
+@needs_browser
+def test_the_reader_chooses_the_face_to_look_at(opened: Browser, of_two: Path) -> None:
+    open_page(opened, of_two)
+    assert opened.run("document.querySelectorAll('#faces input').length") == 2
+    assert opened.run("document.querySelectorAll('.band').length") == 2
+    opened.run("seek(3)")
+    assert label(opened).startswith("Sad")
+    opened.run("document.querySelector('#faces input').focus()")
+    opened.press("ArrowRight")
+    assert label(opened).startswith("Happy")
+    assert opened.run("document.querySelector('.chosen').textContent").endswith("#0")
+    assert opened.run("document.querySelectorAll('#whole thead th')[1].textContent") == (
+        "face #0, not in the answer"
+    )
+    opened.run("seek(1)")
+    assert label(opened) == "no face"
+    assert opened.run("document.querySelector('h1').textContent") == "Happy 70 %"  # the clip's
+    opened.run("document.querySelector('#faces label').click()")
+    assert label(opened).startswith("Sad")
+    assert opened.errors == []
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_page_of_several_is_no_wider_than_the_screen(
+    width: int, opened: Browser, of_two: Path
+) -> None:
+    open_page(opened, of_two, width=width)
+    assert opened.run("document.documentElement.scrollWidth") <= width
+
+
+@needs_browser
+def test_of_one_face_there_is_nothing_to_choose(opened: Browser, page: Path) -> None:
+    open_page(opened, page)
+    assert opened.run("getComputedStyle(document.getElementById('faces')).display") == "none"
+
+
+@needs_browser
+def test_a_clip_beside_the_page_is_played(
+    opened: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(report, "LONGEST_S", 0.1)
+    clip = clips.write_clip(tmp_path / "a #1?.mp4", images=plain(50))
+    report.report(clip, result_of(clips.regular(50), ["Sad"] * 50), tmp_path / "page.html")
+    open_page(opened, tmp_path / "page.html")
+    opened.run("seek(1)")
+    opened.until("!player.seeking")
+    assert opened.run("player.currentTime") == pytest.approx(1, abs=0.05)
+    assert opened.errors == []
 
 
 @needs_browser

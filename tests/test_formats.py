@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -20,8 +21,46 @@ from occam_sdk import LABELS, BackendError, ClipResult, ModalityScores, Recogniz
 from occam_sdk.formats import COLUMNS, to_csv, to_eaf, to_pandas, to_webvtt
 from occam_sdk.stretches import Stretch, courses
 
-from .results import nothing, one_hot, result_of
+from .browser import PROGRAM, browser
+from .results import nothing, of_several, one_hot, result_of
 from .test_cli import occam
+
+# Of EAFv3.0.xsd what we write: each element's children in their order, its attributes, and those it may have.
+EAF_3_0: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "ANNOTATION_DOCUMENT": (
+        ["HEADER", "TIME_ORDER", "TIER", "LINGUISTIC_TYPE", "LOCALE", "LANGUAGE", "CONSTRAINT",
+         "CONTROLLED_VOCABULARY"],
+        ["AUTHOR", "DATE", "VERSION"],
+        ["FORMAT", "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation"],
+    ),
+    "HEADER": (["MEDIA_DESCRIPTOR", "PROPERTY"], [], ["MEDIA_FILE", "TIME_UNITS"]),
+    "MEDIA_DESCRIPTOR": ([], ["MEDIA_URL", "MIME_TYPE"], ["RELATIVE_MEDIA_URL", "TIME_ORIGIN"]),
+    "PROPERTY": ([], [], ["NAME"]),
+    "TIME_ORDER": (["TIME_SLOT"], [], []),
+    "TIME_SLOT": ([], ["TIME_SLOT_ID"], ["TIME_VALUE"]),
+    "TIER": (
+        ["ANNOTATION"],
+        ["TIER_ID", "LINGUISTIC_TYPE_REF"],
+        ["PARTICIPANT", "ANNOTATOR", "PARENT_REF"],
+    ),
+    "ANNOTATION": (["ALIGNABLE_ANNOTATION", "REF_ANNOTATION"], [], []),
+    "ALIGNABLE_ANNOTATION": (
+        ["ANNOTATION_VALUE"], ["ANNOTATION_ID", "TIME_SLOT_REF1", "TIME_SLOT_REF2"], [],
+    ),
+    "REF_ANNOTATION": (["ANNOTATION_VALUE"], ["ANNOTATION_ID", "ANNOTATION_REF"], []),
+    "ANNOTATION_VALUE": ([], [], []),
+    "LINGUISTIC_TYPE": (
+        [],
+        ["LINGUISTIC_TYPE_ID"],
+        ["TIME_ALIGNABLE", "CONSTRAINTS", "GRAPHIC_REFERENCES", "CONTROLLED_VOCABULARY_REF"],
+    ),
+    "LANGUAGE": ([], ["LANG_ID"], ["LANG_DEF", "LANG_LABEL"]),
+    "CONSTRAINT": ([], ["STEREOTYPE"], ["DESCRIPTION"]),
+    "CONTROLLED_VOCABULARY": (["DESCRIPTION", "CV_ENTRY_ML"], ["CV_ID"], []),
+    "DESCRIPTION": ([], ["LANG_REF"], []),
+    "CV_ENTRY_ML": (["CVE_VALUE"], ["CVE_ID"], []),
+    "CVE_VALUE": ([], ["LANG_REF"], ["DESCRIPTION"]),
+}  # fmt: skip
 
 CUE = re.compile(r"(\d\d+):([0-5]\d):([0-5]\d)\.(\d{3}) --> (\d\d+):([0-5]\d):([0-5]\d)\.(\d{3})")
 
@@ -80,12 +119,7 @@ class Eaf:
         ]
 
     def check(self) -> None:
-        order = [child.tag for child in self.root]
-        of_the_schema = (
-            "HEADER", "TIME_ORDER", "TIER", "LINGUISTIC_TYPE", "LANGUAGE", "CONSTRAINT",
-            "CONTROLLED_VOCABULARY",
-        )  # fmt: skip
-        assert order == sorted(order, key=of_the_schema.index)
+        self._check_schema(self.root)
         assert {"AUTHOR", "DATE", "FORMAT", "VERSION"} <= self.root.attrib.keys()
         assert self.root.attrib["FORMAT"] == "3.0"
         times = list(self.slots.values())
@@ -112,6 +146,15 @@ class Eaf:
             assert all(one[1] <= other[0] for one, other in pairwise(spans))
         for each in annotations:
             assert each.attrib.get("ANNOTATION_REF", names[0]) in names
+
+    def _check_schema(self, element: ElementTree.Element) -> None:
+        """Elements in the schema's order, with the attributes that it asks for and no others."""
+        children, needed, allowed = EAF_3_0[element.tag]
+        order = [child.tag for child in element]
+        assert order == sorted(order, key=children.index), element.tag
+        assert set(needed) <= element.attrib.keys() <= {*needed, *allowed}, element.tag
+        for child in element:
+            self._check_schema(child)
 
 
 # Stretches
@@ -200,6 +243,23 @@ def test_without_pandas_the_error_is_the_line_that_installs_it(
         to_pandas(nothing())
 
 
+def test_of_several_faces_each_has_a_row_in_every_frame_that_shows_it() -> None:
+    result = of_several(regular(3), {4: ["Sad", None, None], 1: ["Happy", "Fear", None]})
+    rows = list(csv.DictReader(io.StringIO(to_csv(result), newline="")))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["index"], row["track_id"], row["label"]) for row in rows] == [
+        ("0", "4", "Sad"),  # the main face first
+        ("0", "1", "Happy"),
+        ("1", "1", "Fear"),
+        ("2", "", ""),
+    ]
+    pandas = pytest.importorskip("pandas", reason="the extra 'pandas' is not installed")
+    frame = to_pandas(result)
+    assert frame["index"].tolist() == [0, 0, 1, 2]
+    assert frame.groupby("track_id").size().to_dict() == {1: 2, 4: 1}
+    assert pandas.isna(frame["track_id"][3])
+
+
 # WebVTT and ELAN
 
 clips_of_any_kind = st.lists(
@@ -239,6 +299,33 @@ def test_a_cue_names_label_and_score(demo: ClipResult) -> None:
     ((start, end, text),) = cues(to_webvtt(demo))
     assert (start, end) == (0, 3000)
     assert re.fullmatch(r"Happy \d\d %", text)
+
+
+def test_of_several_faces_cues_name_theirs_and_begin_in_order() -> None:
+    labels = {4: ["Sad"] * 50 + ["Fear"] * 50, 1: [None] * 25 + ["Happy"] * 50 + [None] * 25}
+    found = cues(to_webvtt(of_several(regular(100), labels)))
+    assert [text.rsplit(maxsplit=2)[0] for _, _, text in found] == ["#4 Sad", "#1 Happy", "#4 Fear"]
+    assert [start for start, _, _ in found] == [0, 1000, 2000]
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
+def test_a_browser_reads_the_cues_that_were_written(tmp_path: Path) -> None:
+    labels = {4: ["Sad"] * 50 + [None] * 50, 1: [None] * 25 + ["Happy"] * 50 + [None] * 25}
+    text = to_webvtt(of_several(regular(100), labels))
+    (tmp_path / "page.html").write_text("<video><track default></video>", encoding="utf-8")
+    with browser(tmp_path / "profile") as opened:
+        opened.open(tmp_path / "page.html")
+        read = opened.run(
+            f"""new Promise((done, fail) => {{
+              const track = document.querySelector("track");
+              track.onerror = () => fail("no WebVTT");
+              track.onload = () => done([...track.track.cues].map(
+                (cue) => [Math.round(1000 * cue.startTime), Math.round(1000 * cue.endTime), cue.text]));
+              track.src = URL.createObjectURL(new Blob([{json.dumps(text)}], {{ type: "text/vtt" }}));
+              track.track.mode = "showing";
+            }})"""
+        )
+    assert [tuple(cue) for cue in read] == cues(text)
 
 
 def test_hours_are_written_out() -> None:
@@ -282,6 +369,30 @@ def test_valence_and_arousal_belong_to_the_face() -> None:
         found = list(document.tiers[name].iterfind("ANNOTATION/REF_ANNOTATION"))
         assert [each.attrib["ANNOTATION_REF"] for each in found] == parents
         assert {each.findtext("ANNOTATION_VALUE") for each in found} == {value}
+
+
+def test_of_several_faces_each_has_tiers_and_the_main_one_keeps_its_names() -> None:
+    labels = {4: ["Sad"] * 50, 1: [None] * 25 + ["Happy"] * 25}
+    document = Eaf(to_eaf(of_several(regular(50), labels), media="clip.mp4"))
+    document.check()
+    assert [(name, tier.get("PARTICIPANT")) for name, tier in document.tiers.items()] == [
+        ("clip", None),
+        ("face", "#4"),
+        ("face valence", "#4"),
+        ("face arousal", "#4"),
+        ("face #1", "#1"),
+        ("face #1 valence", "#1"),
+        ("face #1 arousal", "#1"),
+        ("voice", None),
+        ("voice heard", None),
+        ("status", None),
+    ]
+    assert document.spans("face") == [(0, 2000, "Sad")]
+    assert document.spans("face #1") == [(1000, 2000, "Happy")]
+    alone = Eaf(to_eaf(of_several(regular(50), {4: labels[4]}), media="clip.mp4"))
+    assert not any(
+        "#" in name or "PARTICIPANT" in each.attrib for name, each in alone.tiers.items()
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from occam_sdk.stills import stills
 from occam_sdk.stretches import courses
 
 from . import clips
-from .results import nothing, result_of
+from .results import nothing, of_several, result_of
 from .test_cli import occam
 
 SIZE = (1260, 2100, 3)
@@ -48,6 +48,18 @@ def test_the_selected_frames_are_those_that_were_judged_by() -> None:
     (shown,) = stills(demo_clip(), courses(result), 64)
     assert tuple(still.time_s for still in shown) == result.face.evidence_s
     assert all(still.image.shape == (64, 64, 3) and still.image.std() > 20 for still in shown)
+
+
+def test_each_of_several_faces_has_a_band(tmp_path: Path) -> None:
+    images = [np.full((240, 320, 3), 90, np.uint8)] * 3
+    clip = clips.write_clip(tmp_path / "clip.avi", images=images, codec="mjpeg", pix_fmt="yuvj420p")
+    labels = {4: ["Sad"] * 3, 1: ["Happy"] * 3, 0: [None] * 3}
+    plot(clip, of_several([0, 0.04, 0.08], labels), tmp_path / "out.png")
+    image = cv2.imread(str(tmp_path / "out.png"))
+    assert image is not None
+    assert image.shape == SIZE
+    assert share_of(image, "Sad") > 0.015
+    assert share_of(image, "Happy") > 0.015 > share_of(image, "Fear")
 
 
 @pytest.mark.parametrize(

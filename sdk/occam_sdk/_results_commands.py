@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -51,8 +51,7 @@ def annotate(
     """
     from . import annotate as drawing
 
-    asked = {"backend": backend, "device": device}
-    asked |= {"min_face_px": min_face_px, "max_faces": max_faces}
+    asked = _asked(backend, device, min_face_px, max_faces)
     with user_errors(), new_file(target, clip, VIDEO_ENDINGS) as partial:
         result, _ = judge(clip, bundle, asked)
         written = drawing.annotate(clip, result, partial)
@@ -79,8 +78,7 @@ def plot(
     """
     from . import plot as drawing
 
-    asked = {"backend": backend, "device": device}
-    asked |= {"min_face_px": min_face_px, "max_faces": max_faces}
+    asked = _asked(backend, device, min_face_px, max_faces)
     with user_errors(), new_file(target, clip, (".png",)) as partial:
         drawing.needs_matplotlib()
         result, _ = judge(clip, bundle, asked)
@@ -108,14 +106,19 @@ def report(
     """
     from . import report as page
 
-    asked = {"backend": backend, "device": device}
-    asked |= {"min_face_px": min_face_px, "max_faces": max_faces}
+    asked = _asked(backend, device, min_face_px, max_faces)
     with user_errors(), new_file(target, clip, (".html", ".htm")) as partial:
         result, _ = judge(clip, bundle, asked)
         note = page.report(clip, result, partial)
         size = partial.stat().st_size
     _line(f"{result.label or 'nothing to judge'}, status {result.status}")
     _line(f"{target}: {size / 1e6:.1f} MB{'; ' if note else ''}{note}")
+
+
+def _asked(backend: str, device: str, min_face_px: float | None, max_faces: int) -> dict[str, Any]:
+    return {
+        "backend": backend, "device": device, "min_face_px": min_face_px, "max_faces": max_faces
+    }  # fmt: skip
 
 
 def _line(text: str) -> None:

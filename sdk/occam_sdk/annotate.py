@@ -152,9 +152,10 @@ class Drawing:
             cv2.rectangle(
                 image, (begin, middle - half), (begin + length, middle + half), (70,) * 3, -1
             )
-            cv2.rectangle(
-                image, (begin, middle - half), (end, middle + half), _bgr(COLOURS[row]), -1
-            )
+            if end > begin:  # a rectangle of no width is a line
+                cv2.rectangle(
+                    image, (begin, middle - half), (end, middle + half), _bgr(COLOURS[row]), -1
+                )
             ink = WHITE if row == best else (190, 190, 190)
             self._write(image, label, (left + self._gap, middle), ink)
             if best >= 0:
@@ -168,7 +169,7 @@ class Drawing:
         winner = int(face.scores.argmax())
         colour, ink = _bgr(COLOURS[winner]), _bgr(INKS[winner])
         left, top, right, bottom = np.rint(face.box_xyxy).astype(int).tolist()
-        thick = 2 * self._thickness if main else self._thickness
+        thick = 2 * self._thickness
         for line, more in ((BLACK, 2 * self._thickness), (colour, 0)):
             cv2.rectangle(image, (left, top), (right, bottom), line, thick + more, cv2.LINE_AA)
         text = f"{face.name} {LABELS[winner]} {100 * face.scores.max():.0f} %".strip()

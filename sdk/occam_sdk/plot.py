@@ -18,11 +18,14 @@ from .types import ClipResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 STILL_PX: Final = 160
 COLUMNS: Final = 16
 GREY: Final = "#5b6470"
+LONG_S: Final = 120.0  # from here on times are minutes and seconds
+STEPS_S: Final = (30, 60, 120, 300, 600, 1200, 1800, 3600)
 MAX_FACES: Final = 8  # places for their pictures; as many as a Recognizer tells of
 READABLE_SHARE: Final = 0.09  # of the timeline's width, that a name needs
 
@@ -59,13 +62,15 @@ def plot(clip: Path, result: ClipResult, target: Path) -> None:
     _draw_feelings(figure, figure.add_subplot(grid[0, 11:]), main, result)
     shown = stills(clip, faces, STILL_PX)
     for column, still in enumerate(shown[0][:COLUMNS]):
-        told = f"{still.time_s:.1f} s\n{still.label}"
+        when = _clock(still.time_s) if result.duration_s > LONG_S else f"{still.time_s:.1f} s"
+        told = f"{when}\n{still.label}"
         _draw_still(figure.add_subplot(grid[2, column]), still, told)
     if len(faces) > 1:
         places = grid[1, 11:].subgridspec(1, MAX_FACES)
-        for place, face, pictures in zip(places, faces, shown, strict=False):
+        for column, (face, pictures) in enumerate(zip(faces, shown, strict=True)):
             if pictures:  # the one in the middle: at its ends a face comes or goes
-                _draw_still(figure.add_subplot(place), pictures[len(pictures) // 2], face.name)
+                middle = pictures[len(pictures) // 2]
+                _draw_still(figure.add_subplot(places[0, column]), middle, face.name)
     _draw_title(figure, result, clip.name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a file's name in any script
@@ -138,7 +143,7 @@ def _draw_bands(axes: Axes, faces: Sequence[Course], duration_s: float) -> None:
     said = faces[0].said
     times_s = said.evidence_s if said else ()
     axes.plot(times_s, [0.0] * len(times_s), "v", color="#111111", markersize=5, clip_on=False)
-    axes.set_xlabel("time in seconds     ▾ selected frames", labelpad=1)
+    axes.set_xlabel(f"{_time_ticks(axes.xaxis, duration_s)}     ▾ selected frames", labelpad=1)
     _plain(axes)
 
 
@@ -172,7 +177,7 @@ def _draw_feelings(figure: Figure, axes: Axes, face: Course, result: ClipResult)
         )  # fmt: skip
         axes.legend(loc="lower right", frameon=False, handletextpad=0.1)
     bar = figure.colorbar(path, ax=axes, location="bottom", fraction=0.035, pad=0.12, aspect=40)
-    bar.set_label("time in seconds")
+    bar.set_label(_time_ticks(bar.ax.xaxis, result.duration_s))
     bar.outline.set_visible(False)
 
 
@@ -183,6 +188,22 @@ def _draw_still(axes: Axes, still: Still, told: str) -> None:
     axes.set_xlabel(told, fontsize=9, color="#222222")
     for spine in axes.spines.values():
         spine.set(color=COLOURS[LABELS.index(still.label)], linewidth=3)
+
+
+def _time_ticks(axis: Axis, duration_s: float) -> str:
+    """What the axis is; of a long clip its ticks are minutes and seconds, as 2:30."""
+    if duration_s <= LONG_S:
+        return "time in seconds"
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    step_s = next((step for step in STEPS_S if duration_s <= 8 * step), duration_s / 4)
+    axis.set_major_locator(MultipleLocator(step_s))
+    axis.set_major_formatter(FuncFormatter(lambda time_s, _: _clock(time_s)))
+    return "time in minutes and seconds"
+
+
+def _clock(time_s: float) -> str:
+    return f"{round(time_s) // 60}:{round(time_s) % 60:02d}"
 
 
 def _plain(axes: Axes) -> None:

@@ -3,6 +3,9 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const { labels, colours, inks, times, faces } = data;
+for (const each of faces) { // which are in thousandths
+  for (const name of ["scores", "feelings"]) each[name] = each[name].map((row) => row && row.map((value) => value / 1000));
+}
 const several = faces.length > 1;
 let face = faces[0]; // the one that is looked at; the first is the main one, which was judged
 const length = Math.max(data.duration_s, 1e-3);
@@ -26,6 +29,8 @@ function clock(seconds) {
   if (minutes < 60) return `${minutes}:${rest}`;
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
+
+const when = (time) => (length < 60 ? `${time.toFixed(1)} s` : clock(time));
 
 function best(values) {
   return values.reduce((top, value, place) => (value > values[top] ? place : top), 0);
@@ -97,7 +102,7 @@ function look(chosen) {
 }
 
 function fillWhole() {
-  const name = several ? `face ${face.name}` : "face";
+  const name = several ? `face ${face.name}${face === faces[0] ? "" : ", not in the answer"}` : "face";
   const parts = [["answer", data.fused], [name, face.said], ["voice", data.voice]];
   const head = element($("whole").tHead, "tr");
   element(head, "td");
@@ -186,9 +191,9 @@ function drawPlane() {
 
 function fillStills() {
   face.stills.forEach(([time, place, picture]) => {
-    const button = element($("stills"), "button", null, { type: "button", "aria-label": `Jump to ${time.toFixed(1)} seconds, ${labels[place]}` });
+    const button = element($("stills"), "button", null, { type: "button", "aria-label": `Jump to ${when(time)}, ${labels[place]}` });
     element(button, "img", null, { src: picture, alt: "" }).style.borderColor = colours[place];
-    element(button, "span", `${time.toFixed(1)} s ${labels[place]}`);
+    element(button, "span", `${when(time)} ${labels[place]}`);
     button.addEventListener("click", () => seek(time));
   });
   $("chosen").hidden = face.stills.length === 0;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import math
 import os
 import re
 import tempfile
@@ -189,8 +188,8 @@ def _face(face: Course, shown: tuple[Still, ...]) -> dict[str, Any]:
         "valence": said.valence if said else None,
         "arousal": said.arousal if said else None,
         "frames": int(face.seen.sum()),
-        "scores": [_rounded(row) for row in face.smooth_scores],
-        "feelings": [_rounded(row) for row in face.smooth_feelings],
+        "scores": _thousandths(face.smooth_scores),
+        "feelings": _thousandths(face.smooth_feelings),
         "stretches": [
             (round(each.start_s, 3), round(each.end_s, 3), LABELS.index(each.label))
             for each in face.stretches
@@ -203,9 +202,14 @@ def _face(face: Course, shown: tuple[Still, ...]) -> dict[str, Any]:
 
 
 def _rounded(values: NDArray[Any] | None) -> list[float] | None:
-    if values is None or math.isnan(float(values[0])):
-        return None
-    return [round(value, 3) for value in values.tolist()]
+    return None if values is None else [round(value, 3) for value in values.tolist()]
+
+
+def _thousandths(rows: NDArray[np.float64]) -> list[list[int] | None]:
+    """Whole thousandths, which take half the space; None for a row of NaN."""
+    known = ~np.isnan(rows[:, 0])
+    whole = np.rint(1000 * np.where(known[:, None], rows, 0)).astype(int).tolist()
+    return [row if has else None for row, has in zip(whole, known.tolist(), strict=True)]
 
 
 def _jpeg(image: NDArray[np.uint8]) -> str:
