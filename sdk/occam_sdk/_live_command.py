@@ -70,7 +70,10 @@ def live(
     threads: ThreadsOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Say what a camera shows, twice a second, until Ctrl-C."""
+    """Say what a camera shows, twice a second, until Ctrl-C.
+
+    With --window it can print --json, too.
+    """
     from .backends import Runtime
     from .bundle import DEFAULT_BUNDLE
     from .recognizer import Recognizer
@@ -106,9 +109,9 @@ def live(
 
 def _device(microphone: str | None) -> int | str | bool | None:
     """What ``Recognizer.stream`` calls it."""
-    if microphone is None or microphone == "default":
-        return microphone is not None
-    return int(microphone) if microphone.isdecimal() else microphone
+    if microphone == "default":
+        return True
+    return int(microphone) if microphone and microphone.isdecimal() else microphone
 
 
 def _window(source: str) -> LiveWindow:
