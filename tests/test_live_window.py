@@ -67,10 +67,12 @@ def window(display: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveWindow
 def start(display: str, *arguments: str) -> subprocess.Popen[str]:
     """``occam live``; it hears Ctrl-C however the tests were started."""
     return subprocess.Popen(
-        [sys.executable, "-m", "occam_sdk", "live", str(demo_clip()), "--threads", "1", *arguments],
+        [
+            "env", "--default-signal=INT",
+            sys.executable, "-m", "occam_sdk", "live", str(demo_clip()), "--threads", "1", *arguments,
+        ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"DISPLAY": display},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 

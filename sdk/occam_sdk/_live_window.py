@@ -19,7 +19,9 @@ from .types import Frame
 LARGEST_PX: Final = (1280, 720)  # a larger picture is scaled down: to hand it over takes too long
 SMALLEST_PX: Final = 800  # width up to which a smaller one is enlarged, to be read
 SCREEN_SHARE: Final = 0.8
-PAUSE_S: Final = 0.008  # between two looks at what is new: twice as often as the fastest cameras
+PAUSE_S: Final = (
+    0.008  # between two looks at what is new: twice in a picture of a camera that sends 60 a second
+)
 TEXT_LINES: Final = 4  # below the picture; as many whatever there is to say, so that nothing jumps
 NOWHERE: Final = np.full(4, np.nan)
 
