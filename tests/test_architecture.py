@@ -20,13 +20,13 @@ LAYERS = (
     {"_batch_rows", "backends", "media"},
     {"_batch_journal", "bundle"},
     {"audio", "video"},
-    {"encode", "fusion", "sources", "stretches", "window"},
+    {"encode", "fusion", "microphone", "sources", "stretches", "window"},
     {"stills", "stream"},
     {"annotate", "doctor", "formats", "plot", "recognizer", "report", "verify"},
     {"_batch_judge"},
     {"_batch_ray", "_batch_workers"},
     {"batch"},
-    {"_judge", "_options"},
+    {"_judge", "_live_window", "_options"},
     {
         "_batch_command",
         "_doctor_command",
@@ -40,12 +40,25 @@ LAYERS = (
 
 STAGES = {"audio", "video"}
 OUTSIDE = {"torch", "training", "export", "benchmarks", "tests"}
-HEAVY = ("numpy", "cv2", "av", "openvino", "opensmile", "torch", "typer", "rich")
+HEAVY = (
+    "numpy",
+    "cv2",
+    "av",
+    "openvino",
+    "opensmile",
+    "sounddevice",
+    "tkinter",
+    "torch",
+    "typer",
+    "rich",
+)
 RUNTIMES = {
     "openvino": "backends/openvino.py",
     "onnxruntime": "backends/onnxruntime.py",
     "tensorrt": "backends/tensorrt.py",
     "opensmile": "audio/features.py",
+    "sounddevice": "microphone.py",
+    "tkinter": "_live_window.py",
 }
 """The only file that may import each."""
 

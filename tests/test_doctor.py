@@ -20,12 +20,13 @@ from occam_sdk import _doctor_command, doctor, machine
 from occam_sdk.doctor import Finding, examine
 
 from .bundles import write_bundle
+from .soundcards import Card, Soundcards
 from .test_machine import arm_board, jetson, put, x86
 
 CHECKS = [
     "Python", "system", "CPU", "memory", "native core", "OpenVINO", "ONNX Runtime", "CUDA",
-    "TensorRT", "Jetson", "FFmpeg", "OpenCV", "openSMILE", "camera", "microphone", "bundle",
-    "cache folder", "engine cache",
+    "TensorRT", "Jetson", "FFmpeg", "OpenCV", "openSMILE", "camera", "microphone",
+    "PortAudio", "window", "bundle", "cache folder", "engine cache",
 ]  # fmt: skip
 NVIDIA_CARD = {
     "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
@@ -339,6 +340,40 @@ def test_an_opensmile_that_does_not_load(tmp_path: Path, monkeypatch: pytest.Mon
     voice = found("openSMILE", tmp_path)
     assert voice.state == "problem"
     assert 'pip install --force-reinstall "opensmile>=2.6"' in voice.remedy
+
+
+def test_a_microphone_needs_a_package_and_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lack_module(monkeypatch, "sounddevice")
+    sound = found("PortAudio", tmp_path)
+    assert sound.state == "note"
+    assert sound.remedy.endswith('pip install "occam-sdk[live]"')
+    break_module(monkeypatch, tmp_path / "path", "sounddevice", "OSError('no PortAudio')")
+    sound = found("PortAudio", tmp_path)
+    assert sound.state == "problem"
+    assert sound.remedy.endswith("sudo apt install libportaudio2")
+
+
+def test_portaudio_tells_its_microphones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = Soundcards(Card("built-in"), Card("speakers", inputs=0), Card("USB"))
+    cards.__spec__ = ModuleSpec("sounddevice", None, origin="here")
+    monkeypatch.setitem(sys.modules, "sounddevice", cards)
+    sound = found("PortAudio", tmp_path)
+    assert sound.state == "ok"
+    assert sound.detail.endswith("microphones: 0 (built-in), 2 (USB)")
+
+
+def test_a_window_needs_tkinter_and_a_display(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_module(monkeypatch, "_tkinter")
+    monkeypatch.setenv("DISPLAY", ":5")
+    assert found("window", tmp_path) == Finding("window", "ok", "tkinter, display :5")
+    monkeypatch.delenv("DISPLAY")
+    assert "no display" in found("window", tmp_path).detail
+    lack_module(monkeypatch, "_tkinter")
+    assert "sudo apt install python3-tk" in found("window", tmp_path).remedy
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import numpy as np
 from rich.console import Console
 
 from occam_sdk import Recognizer, StreamUpdate, demo_clip
-from occam_sdk._live_command import dashboard
+from occam_sdk._live_command import _device, dashboard
+
+from .results import nothing
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -71,3 +73,18 @@ def test_the_screen_says_who_is_missing_and_for_how_long() -> None:
     assert "nobody   camera 0" in drawn(gone)
     assert "away for 2.5 s" in drawn(gone)
     assert "no pictures" in drawn(gone)
+
+
+def test_the_screen_says_that_sound_was_lost() -> None:
+    assert "sound was lost 2 times" in drawn(StreamUpdate(4.0, nothing(), overflows=2))
+
+
+def test_a_microphone_beside_a_film_is_refused_in_one_line() -> None:
+    done = run(str(demo_clip()), "--microphone", "default")
+    assert done.returncode == 2
+    assert "brings its own sound; leave out the microphone" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_microphones_are_named_as_they_are_listed() -> None:
+    assert [_device(name) for name in (None, "default", "2", "USB")] == [None, True, 2, "USB"]

@@ -28,6 +28,7 @@ from occam_sdk import (
     sources,
 )
 from occam_sdk.audio.decode import AudioFile
+from occam_sdk.microphone import Microphone
 from occam_sdk.sources import Camera, Clock, Lost, again, open_source
 from occam_sdk.stream import MAX_WAITING, Stream
 from occam_sdk.types import FusionWeights
@@ -86,9 +87,16 @@ class Simple:
         )  # fmt: skip
 
 
-def stream(judge: Simple, source: sources.Source | None = None, **asked: float) -> Stream:
+def stream(
+    judge: Simple,
+    source: sources.Source | None = None,
+    *,
+    microphone: Microphone | None = None,
+    **asked: float,
+) -> Stream:
     timing = {"window_s": 3.0, "hop_s": 0.5} | asked
-    return Stream(judge, source, watch=partial(Watched, 16), on_update=None, **timing)
+    watch = partial(Watched, 16)
+    return Stream(judge, source, watch=watch, on_update=None, microphone=microphone, **timing)
 
 
 def shown(number: int) -> Image:

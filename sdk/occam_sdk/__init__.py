@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .errors import BackendError, BackendWarning, BundleError, MediaError, OccamError
     from .labels import LABELS
     from .recognizer import Recognizer, RecognizerInfo
-    from .stream import Stream, StreamUpdate
+    from .stream import Stream, StreamUpdate, StreamView
     from .types import (
         ClipResult,
         Face,
@@ -56,6 +56,7 @@ _MODULES = {
     "RecognizerInfo": "recognizer",
     "Stream": "stream",
     "StreamUpdate": "stream",
+    "StreamView": "stream",
     "TimelineRow": "types",
     "Waveform": "types",
     "demo_clip": "demo",
@@ -82,6 +83,7 @@ __all__ = [
     "RecognizerInfo",
     "Stream",
     "StreamUpdate",
+    "StreamView",
     "TimelineRow",
     "Waveform",
     "demo_clip",

@@ -98,6 +98,8 @@ def examine(bundle: Path | None = None, *, root: Path = machine.ROOT) -> tuple[F
         "openSMILE": _opensmile,
         "camera": lambda: _camera(root),
         "microphone": lambda: _microphone(root),
+        "PortAudio": _portaudio,
+        "window": _window,
         "bundle": lambda: _bundle(bundle),
         "cache folder": _cache_folder,
         "engine cache": _engine_cache,
@@ -356,6 +358,35 @@ def _camera(root: Path) -> _Verdict:
 
 def _microphone(root: Path) -> _Verdict:
     return _devices(machine.microphones(root), kind="microphone", group="audio")
+
+
+def _portaudio() -> _Verdict:
+    if not machine.has_module("sounddevice"):
+        return _note(
+            "sounddevice is not installed; needed only to hear a microphone",
+            'Install it: pip install "occam-sdk[live]"',
+        )
+    from .microphone import listed, load_sounddevice
+
+    try:
+        sounddevice = load_sounddevice()
+    except OccamError as error:
+        return _problem(str(error), "Install it: sudo apt install libportaudio2")
+    heard = [name for _, name in listed(sounddevice)]
+    version = machine.versions(("sounddevice",)).get("sounddevice", "")
+    return _ok(f"sounddevice {version}, microphones: {_listed(heard) if heard else 'none'}")
+
+
+def _window() -> _Verdict:
+    if not machine.has_module("_tkinter"):
+        return _note(
+            "this Python has no tkinter; needed only for occam live --window",
+            "Install it: sudo apt install python3-tk, or take a Python that has it",
+        )
+    display = os.environ.get("DISPLAY")
+    if not display:
+        return _note("tkinter, but no display; needed only for occam live --window")
+    return _ok(f"tkinter, display {display}")
 
 
 def _devices(found: dict[Path, str], *, kind: str, group: str) -> _Verdict:

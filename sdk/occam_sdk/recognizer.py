@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,8 +27,9 @@ from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundl
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
 from .media import Damage, probe
+from .microphone import Microphone
 from .sources import open_source
-from .stream import Stream, StreamUpdate
+from .stream import Stream, StreamUpdate, check_timing
 from .types import (
     ClipResult,
     Face,
@@ -316,6 +318,8 @@ class Recognizer:
         self,
         source: int | str | os.PathLike[str] | None = None,
         *,
+        microphone: int | str | bool | None = None,
+        realtime: bool = False,
         window_s: float = 3.0,
         hop_s: float = 0.5,
         on_update: Callable[[StreamUpdate], None] | None = None,
@@ -329,6 +333,9 @@ class Recognizer:
         Args:
             source: a camera's index, an address as ``rtsp://camera/1``, a file; None: frames and sound
                 come by ``push_frame`` and ``push_audio``, from whichever thread.
+            microphone: to hear beside a camera, or alone without a source: True for the system's default,
+                or the number or a part of the name, as ``python -m sounddevice`` lists them.
+            realtime: a file is played as if it were a camera, at its own pace.
             window_s: seconds that an update is about.
             hop_s: seconds from one update to the next, at most ``window_s``.
             on_update: called with each update, in a thread of the stream's own, in place of iterating.
@@ -337,8 +344,10 @@ class Recognizer:
             A running stream: iterate over it, and ``close`` it, unless the loop has run to its end.
 
         Raises:
-            MediaError: the source cannot be opened.
-            TypeError, ValueError: no such source, window or hop.
+            MediaError: the source or the microphone cannot be opened.
+            BackendError: a microphone needs the extra ``live``, or the library PortAudio.
+            TypeError, ValueError: no such source, window or hop, or a microphone beside a source that
+                brings its own sound.
             RuntimeError: this Recognizer is closed.
 
         Example:
@@ -350,9 +359,20 @@ class Recognizer:
         """
         with self._turn():  # opening a source may take seconds, in which others have theirs
             live = _Live(self)
+        check_timing(window_s, hop_s)  # before anything is opened
+        begun_s = time.monotonic()
+        opened = None
+        if source is not None:
+            opened = open_source(source, realtime=realtime, begun_s=begun_s)
+        heard = None
+        if microphone is not None and microphone is not False:
+            if opened is not None and opened.has_sound:
+                raise ValueError(f"{opened.name} brings its own sound; leave out the microphone")
+            heard = Microphone(microphone, begun_s)
         return Stream(
             live,
-            None if source is None else open_source(source),
+            opened,
+            microphone=heard,
             window_s=window_s,
             hop_s=hop_s,
             watch=partial(Watched, self._bundle.face.chunks, self._max_faces),

@@ -64,17 +64,26 @@ class Source(Protocol):
         """Frames whose times strictly increase, and what sounds meanwhile, until it ends or is closed."""
 
 
-def open_source(source: int | str | os.PathLike[str]) -> Source:
+def open_source(
+    source: int | str | os.PathLike[str], *, realtime: bool = False, begun_s: float | None = None
+) -> Source:
     """A camera's index, an address (``rtsp://``, ``http://`` ...), or a file.
+
+    Args:
+        source: any of these.
+        realtime: a file goes on by itself, as a camera does.
+        begun_s: second 0 of a camera, by ``time.monotonic``; None: now.
 
     Raises:
         MediaError: there is no such file or camera, or the address does not answer.
         TypeError: it is none of these.
     """
     if isinstance(source, (str, os.PathLike)):
-        return Address(str(source)) if "://" in str(source) else FileSource(Path(source))
+        if "://" in str(source):
+            return Address(str(source))
+        return Played(Path(source)) if realtime else FileSource(Path(source))
     if isinstance(source, int) and not isinstance(source, bool):
-        return Camera(source)
+        return Camera(source, begun_s=begun_s)
     raise TypeError(
         f"source: expected a camera's index, an address or a file, got {type(source).__name__}; "
         "without a source, push frames yourself"
@@ -108,12 +117,30 @@ class FileSource:
             sound = next(sounds, None)
 
 
+class Played(FileSource):
+    """A file at its own pace; who is too slow misses pictures, as of a camera."""
+
+    is_live = True
+
+    def items(self, closed: threading.Event) -> Iterator[Frame | Waveform]:
+        """The same, each when it is due."""
+        begun_s: float | None = None
+        for item in super().items(closed):
+            time_s = item.time_s if isinstance(item, Frame) else item.start_s
+            if begun_s is None:
+                begun_s = time.monotonic() - time_s
+            if closed.wait(max(0.0, begun_s + time_s - time.monotonic())):
+                return
+            yield item
+
+
 class Camera:
     """A camera of this machine, asked again when it is unplugged; it brings no sound.
 
     Args:
         index: of the camera, from 0.
         capture: what opens it, in place of ``cv2.VideoCapture``.
+        begun_s: second 0 of its pictures' times, by ``time.monotonic``; None: now.
 
     Raises:
         MediaError: it cannot be opened.
@@ -122,8 +149,15 @@ class Camera:
     is_live = True
     has_sound = False
 
-    def __init__(self, index: int, capture: Callable[[int], Any] | None = None) -> None:
+    def __init__(
+        self,
+        index: int,
+        capture: Callable[[int], Any] | None = None,
+        *,
+        begun_s: float | None = None,
+    ) -> None:
         self.name = f"camera {index}"
+        self._clock = Clock(begun_s)
         self._index, self._capture = index, capture or _capture
         self._opened = self._open()
         if self._opened is None:
@@ -140,8 +174,8 @@ class Camera:
         return None
 
     def items(self, closed: threading.Event) -> Iterator[Frame | Lost]:
-        """Its pictures, timed when they come; 0 is when it was first asked."""
-        return again(self._frames, self.name, closed)
+        """Its pictures, timed when they come."""
+        return again(self._frames, self.name, closed, self._clock)
 
     def _frames(self, clock: Clock) -> Iterator[Frame]:
         opened = self._opened or self._open()
@@ -221,10 +255,14 @@ class Address:
 
 
 class Clock:
-    """Seconds since a source was first asked; numbers and times of its frames."""
+    """Seconds since a source was first asked; numbers and times of its frames.
 
-    def __init__(self) -> None:
-        self._begun_s = time.monotonic()
+    Args:
+        begun_s: second 0, by ``time.monotonic``; None: now.
+    """
+
+    def __init__(self, begun_s: float | None = None) -> None:
+        self._begun_s = time.monotonic() if begun_s is None else begun_s
         self._last_s = -1.0
         self._count = 0
 
@@ -240,7 +278,10 @@ class Clock:
 
 
 def again(
-    read: Callable[[Clock], Iterator[Any]], name: str, closed: threading.Event
+    read: Callable[[Clock], Iterator[Any]],
+    name: str,
+    closed: threading.Event,
+    clock: Clock | None = None,
 ) -> Iterator[Any]:
     """What ``read`` gives, begun anew whenever it stops, after a while that grows; until closed.
 
@@ -248,8 +289,9 @@ def again(
         read: opens the source and gives what it sends.
         name: of the source.
         closed: ends it, also while it waits.
+        clock: of the source; None: it begins now.
     """
-    clock = Clock()
+    clock = clock or Clock()
     gone_s: float | None = None
     tries = 0
     while not closed.is_set():

@@ -12,14 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .microphone import Microphone
 from .sources import Lost, Source
-from .types import ClipResult, Face, Frame, ModalityScores, Waveform, check_image
+from .types import ClipResult, Face, FaceScores, Frame, ModalityScores, Waveform, check_image
 from .video.follow import follow
 from .video.watched import Watched
 from .window import LATE_SOUND_S, Scored, Window, end_s
@@ -43,6 +45,8 @@ class StreamUpdate:
         dropped: frames since the update before that came too fast to be looked at.
         lag_s: from when the window's last frame came to when this was known; 0 of a gap.
         gap_s: how long the source has been away, 0 while it is there; ``result.notes`` says why.
+        overflows: how often since the update before the microphone's sound was not fetched in time, so
+            that some is missing.
     """
 
     time_s: float
@@ -50,11 +54,18 @@ class StreamUpdate:
     dropped: int = 0
     lag_s: float = 0.0
     gap_s: float = 0.0
+    overflows: int = 0
 
     @property
     def label(self) -> str | None:
         """The class with the highest score, or None when there is no evidence."""
         return self.result.label
+
+    @property
+    def rate_hz(self) -> float:
+        """Frames a second that were looked at; 0 of fewer than two."""
+        span_s = self.result.duration_s
+        return (len(self.result.timeline) - 1) / span_s if span_s > 0 else 0.0
 
     def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
         """Plain JSON types; ``timeline=True`` adds the rows of the window's frames."""
@@ -63,8 +74,22 @@ class StreamUpdate:
             "dropped": self.dropped,
             "lag_s": self.lag_s,
             "gap_s": self.gap_s,
+            "overflows": self.overflows,
             **self.result.to_dict(timeline=timeline),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class StreamView:
+    """What a stream sees at this moment, to be shown.
+
+    Attributes:
+        frame: the newest that came, whether or not it is ever looked at; draw on a copy.
+        faces: of the newest frame that was looked at.
+    """
+
+    frame: Frame
+    faces: tuple[FaceScores, ...] = ()
 
 
 class Judge(Protocol):
@@ -112,27 +137,26 @@ class Stream:
         hop_s: float,
         watch: Callable[[], Watched],
         on_update: Callable[[StreamUpdate], None] | None,
+        microphone: Microphone | None = None,
     ) -> None:
-        for name, value in (("window_s", window_s), ("hop_s", hop_s)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
-        if hop_s > window_s:
-            raise ValueError(
-                f"hop_s: expected at most the window's {window_s} s, got {hop_s}: between them lies "
-                "what nobody would judge"
-            )
-        self._judge, self._source, self._on_update = judge, source, on_update
+        check_timing(window_s, hop_s)
+        self._judge, self._on_update, self._microphone = judge, on_update, microphone
+        self._sources = [each for each in (source, microphone) if each is not None]
         self._hop_s = hop_s
         self._window = Window(window_s, watch)
         self._due_s: float | None = None
         self._told_s = -math.inf  # end of the last window
         self._pushed = {"frame": -math.inf, "audio": -math.inf}
         self._count = 0
-        self._inbox = _Inbox(drops=source is None or source.is_live)
+        self._overflows = 0  # that were told
+        self._newest: Frame | None = None
+        self._seen: tuple[FaceScores, ...] = ()
+        self._inbox = _Inbox(drops=all(each.is_live for each in self._sources))
         self._updates: queue.SimpleQueue[StreamUpdate | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._closed = threading.Event()
-        work = [self._work] if source is None else [self._work, self._read]
+        work: list[Callable[[], None]] = [self._work]
+        work += [partial(self._read, each) for each in self._sources]
         self._threads = [
             threading.Thread(target=call, daemon=True, name="occam-stream") for call in work
         ]
@@ -148,14 +172,15 @@ class Stream:
             TypeError, ValueError: not such an array, or its time is not after the one before.
             RuntimeError: the stream is closed, or reads its pictures from a source of its own.
         """
-        if self._source is not None:
+        if self._sources:
             raise RuntimeError(
-                f"this stream reads {self._source.name}; push into recognizer.stream()"
+                f"this stream reads {self._sources[0].name}; push into recognizer.stream()"
             )
         check_image(image)
         frame = _Arrived(self._count, time_s, image.copy(), time.monotonic())
         self._in_order("frame", frame.time_s)
         self._count += 1
+        self._newest = frame
         self._inbox.put(frame)
 
     def push_audio(self, samples: NDArray[np.float32], time_s: float) -> None:
@@ -165,8 +190,9 @@ class Stream:
             TypeError, ValueError: not such an array, or its time is not after the one before.
             RuntimeError: the stream is closed, or its source brings its own sound.
         """
-        if self._source is not None and self._source.has_sound:
-            raise RuntimeError(f"{self._source.name} brings its own sound")
+        for source in self._sources:
+            if source.has_sound:
+                raise RuntimeError(f"{source.name} brings its own sound")
         waveform = Waveform(samples, time_s)
         self._in_order("audio", waveform.start_s)
         self._inbox.put(replace(waveform, samples=samples.copy()))
@@ -196,6 +222,10 @@ class Stream:
                 raise self._error
         finally:
             self.close()
+
+    def view(self) -> StreamView | None:
+        """The newest picture and faces, for a window; None before the first. Comes back at once."""
+        return None if self._newest is None else StreamView(self._newest, self._seen)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Until the source has ended, for who has ``on_update``; whether it has.
@@ -229,19 +259,16 @@ class Stream:
     ) -> None:
         self.close()
 
-    # The two threads
+    # The threads
 
-    def _read(self) -> None:
-        """Bring what the source gives into the inbox."""
-        assert self._source is not None
+    def _read(self, source: Source) -> None:
+        """Bring what a source gives into the inbox."""
         try:
-            for item in self._source.items(self._closed):
-                arrived = (
-                    _Arrived(item.index, item.time_s, item.image, time.monotonic())
-                    if isinstance(item, Frame)
-                    else item
-                )
-                if not self._inbox.put(arrived):
+            for item in source.items(self._closed):
+                if isinstance(item, Frame):
+                    item = _Arrived(item.index, item.time_s, item.image, time.monotonic())
+                    self._newest = item
+                if not self._inbox.put(item):
                     return
             self._inbox.end()
         except Exception as error:
@@ -252,7 +279,9 @@ class Stream:
         """Judge what is in the inbox."""
         try:
             for frame, faces in follow(self._frames(), self._judge.detect):
-                self._window.add_frame(frame, self._judge.score(frame.image, faces))
+                scored = self._judge.score(frame.image, faces)
+                self._window.add_frame(frame, scored)
+                self._seen = tuple(face for face, _ in scored)
                 arrived_s = frame.arrived_s if isinstance(frame, _Arrived) else 0.0
                 if self._is_due(frame.time_s):
                     self._tell(frame.time_s, lag_s=time.monotonic() - arrived_s)
@@ -278,7 +307,7 @@ class Stream:
                 self._window.clear()
                 self._due_s = None
                 empty = self._judge.conclude(self._window.watched(), None, (item.why,))
-                self._give(StreamUpdate(item.time_s, empty, self._inbox.dropped(), 0, item.gap_s))
+                self._give(item.time_s, empty, gap_s=item.gap_s)
 
     def _is_due(self, time_s: float, begun_s: float | None = None) -> bool:
         if self._due_s is None:
@@ -296,13 +325,32 @@ class Stream:
             voice, why = self._judge.hear(sound)
         notes = () if voice is not None else (why,)
         result = self._judge.conclude(self._window.watched(), voice, notes)
-        self._give(StreamUpdate(time_s, result, self._inbox.dropped(), lag_s))
+        self._give(time_s, result, lag_s=lag_s)
 
-    def _give(self, update: StreamUpdate) -> None:
+    def _give(
+        self, time_s: float, result: ClipResult, *, lag_s: float = 0.0, gap_s: float = 0.0
+    ) -> None:
+        overflows = self._microphone.overflows if self._microphone else 0
+        update = StreamUpdate(
+            time_s, result, self._inbox.dropped(), lag_s, gap_s, overflows - self._overflows
+        )
+        self._overflows = overflows
         if self._on_update is None:
             self._updates.put(update)
         elif not self._closed.is_set():
             self._on_update(update)
+
+
+def check_timing(window_s: float, hop_s: float) -> None:
+    """Raise ``ValueError`` unless there are such a window and hop."""
+    for name, value in (("window_s", window_s), ("hop_s", hop_s)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: expected a positive number of seconds, got {value}")
+    if hop_s > window_s:
+        raise ValueError(
+            f"hop_s: expected at most the window's {window_s} s, got {hop_s}: between them lies "
+            "what nobody would judge"
+        )
 
 
 @dataclass(frozen=True, eq=False)
