@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 STEP = 15  # grey levels between two numbers: lossy codecs blur less than that
 TIME_BASE = Fraction(1, 1000)
+TASKS = Path("/proc/self/task")
 
 Image = NDArray[np.uint8]
 
@@ -167,6 +168,11 @@ def _cover_packets(container: Any, cover: Image) -> list[Any]:
     frame = av.VideoFrame.from_ndarray(cover, format="bgr24").reformat(format="yuvj420p")
     frame.pts = 0
     return [*stream.encode(frame), *stream.encode(None)]
+
+
+def threads() -> int:
+    """How many this process has."""
+    return sum(1 for _ in TASKS.iterdir())
 
 
 def cut(path: Path, share: float) -> Path:

@@ -115,15 +115,15 @@ def meet_and_turn_back(step: int) -> tuple[Path2D, Path2D]:
 
 
 WAYS = {
-    "slowly": across(4, 0),
+    "slowly": across(5, 0),
     "walking": across(8, 30),
     "running": across(24, 0),
-    "up and down": up_and_down(4, 40),
+    "up and down": up_and_down(6, 40),
     "up and down, fast": up_and_down(12, 0),
     "slantwise": slantwise(8),
     "behind one who stays": behind_one_who_stays(8),
     "behind one who stays, fast": behind_one_who_stays(24),
-    "before one who stays": before_one_who_stays(4),
+    "before one who stays": before_one_who_stays(6),
     "meeting and turning back": meet_and_turn_back(8),
 }
 

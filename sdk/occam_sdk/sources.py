@@ -64,15 +64,21 @@ class Source(Protocol):
         """Frames whose times strictly increase, and what sounds meanwhile, until it ends or is closed."""
 
 
-def open_source(source: int | str | os.PathLike[str]) -> Source:
+def open_source(source: int | str | os.PathLike[str], threads: int | None = None) -> Source:
     """A camera's index, an address (``rtsp://``, ``http://`` ...), or a file.
+
+    Args:
+        source: one of these.
+        threads: that decode it; None is one for each core.
 
     Raises:
         MediaError: there is no such file or camera, or the address does not answer.
         TypeError: it is none of these.
     """
     if isinstance(source, (str, os.PathLike)):
-        return Address(str(source)) if "://" in str(source) else FileSource(Path(source))
+        if "://" in str(source):
+            return Address(str(source), threads)
+        return FileSource(Path(source), threads)
     if isinstance(source, int) and not isinstance(source, bool):
         return Camera(source)
     raise TypeError(
@@ -87,16 +93,16 @@ class FileSource:
     is_live = False
     has_sound = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         self.name = str(path)
-        self._path = path
+        self._path, self._threads = path, threads
         probe(path)
 
     def items(self, closed: threading.Event) -> Iterator[Frame | Waveform]:
         """Its pictures, each after what has begun to sound by then."""
         sounds = AudioFile(self._path).chunks()
         sound = next(sounds, None)
-        for frame in VideoFile(self._path):
+        for frame in VideoFile(self._path, self._threads):
             while sound is not None and sound.start_s <= frame.time_s:
                 yield sound
                 sound = next(sounds, None)
@@ -168,6 +174,7 @@ class Address:
 
     Args:
         url: as FFmpeg knows it.
+        threads: that decode it; None is one for each core.
 
     Raises:
         MediaError: it does not answer, or sends nothing that plays.
@@ -175,8 +182,8 @@ class Address:
 
     has_sound = True
 
-    def __init__(self, url: str) -> None:
-        self.name = url
+    def __init__(self, url: str, threads: int | None = None) -> None:
+        self.name, self._threads = url, threads
         try:
             opened = self._open()
         except (av.error.FFmpegError, OSError) as error:
@@ -201,6 +208,8 @@ class Address:
             tracks = [*container.streams.video[:1], *container.streams.audio[:1]]
             if not tracks:
                 raise MediaError(f"{self.name}: has neither a video nor an audio track")
+            for pictures in container.streams.video[:1]:
+                pictures.thread_count = self._threads or 0
             resampler, reformatter = Resampler(), VideoReformatter()
             first_s, start_s = None, clock.now_s()
             for packet in container.demux(tracks):
@@ -217,7 +226,7 @@ class Address:
                             yield Waveform(samples, time_s)
                             time_s += len(samples) / RATE_HZ
                     else:
-                        yield clock.frame(time_s, upright(decoded, reformatter))
+                        yield clock.frame(time_s, upright(decoded, reformatter, self._threads))
 
 
 class Clock:
