@@ -166,6 +166,19 @@ def test_an_odd_size_is_judged_alike(
     assert_judged_alike(recognizer.predict(path), plain)
 
 
+@pytest.mark.parametrize("shape", ["64/45", "4/3", "8/9"])
+def test_a_clip_of_pixels_that_are_no_squares_is_judged_alike(
+    shape: str, recognizer: Recognizer, images: list[Image], plain: ClipResult, tmp_path: Path
+) -> None:
+    wide, high = map(int, shape.split("/"))
+    width = round(SIZE[0] * high / wide / 2) * 2
+    squeezed = [cv2.resize(image, (width, SIZE[1])) for image in images]
+    options = {"x264-params": f"sar={shape}"}
+    path = clips.write_clip(tmp_path / "clip.mp4", images=squeezed, options=options)
+    assert_judged_alike(recognizer.predict(path), plain)
+    assert_judged_alike(streamed(recognizer, path), plain)
+
+
 def test_4k_is_judged_alike_and_few_pictures_are_in_memory(
     recognizer: Recognizer, images: list[Image], plain: ClipResult, tmp_path: Path
 ) -> None:

@@ -194,6 +194,22 @@ def test_the_picture_is_turned_as_the_display_matrix_says(tmp_path, turn):
         assert frame.image.flags.c_contiguous
 
 
+# --- as wide as it is shown
+
+
+@pytest.mark.parametrize(
+    ("shape", "width"),
+    [("1/1", 64), ("64/45", 91), ("4/3", 85), ("8/9", 57), ("4320/4319", 64), ("5/1", 64)],
+)
+def test_pixels_become_squares_unless_the_header_lies(tmp_path, shape, width):
+    path = clips.write_clip(
+        tmp_path / "clip.mp4", images=numbered(5), options={"x264-params": f"sar={shape}"}
+    )
+    frames = list(VideoFile(path))
+    assert [frame.image.shape for frame in frames] == [(48, width, 3)] * 5
+    assert [clips.number(frame.image) for frame in frames] == list(range(5))
+
+
 # --- colours
 
 FLAVOURS = {

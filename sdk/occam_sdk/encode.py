@@ -161,10 +161,6 @@ class _Pictures:
         context.time_base = ticks
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
-        if source.sample_aspect_ratio:  # what lies on its side is decoded upright
-            turned = (height > width) != (source.height > source.width)
-            shape = source.sample_aspect_ratio
-            context.sample_aspect_ratio = 1 / shape if turned else shape
         self._stream, self._ticks, self._start = stream, ticks, start
         self._last: int | None = None
         self.reached_s = start

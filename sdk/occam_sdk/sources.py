@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from .audio.decode import AudioFile, Resampler
@@ -225,8 +226,9 @@ class Address:
                         for samples in resampler.feed(decoded):
                             yield Waveform(samples, time_s)
                             time_s += len(samples) / RATE_HZ
-                    else:
-                        yield clock.frame(time_s, upright(decoded, reformatter, self._threads))
+                    elif isinstance(packet.stream, VideoStream):
+                        image = upright(decoded, packet.stream, reformatter, self._threads)
+                        yield clock.frame(time_s, image)
 
 
 class Clock:

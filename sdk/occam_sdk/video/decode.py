@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 RESET_S: Final = 1.0  # a step back as long as this is a clock set anew, as in joined recordings
 TICK_S: Final = 0.001  # what a shorter step back becomes
+WIDEST: Final = 2.5  # width of a pixel by its height, or the inverse; more is a mistake
 DEFAULT_RATE_HZ: Final = 25.0  # for a frame without a timestamp in a stream without a frame rate
 
 
 class VideoFile:
     """The frames of a file's main video track, one at a time; iterate once.
 
-    Frames are upright (rotation metadata applied), of interlaced ones one field is shown, and
-    their times strictly increase; 0 is where the container starts. Damage ends or thins the stream,
-    never the program: after the last frame ``damage`` tells what was lost.
+    Frames are as they are shown: upright (rotation metadata applied), their pixels square, of
+    interlaced ones one field. Their times strictly increase; 0 is where the container starts.
+    Damage ends or thins the stream, never the program: after the last frame ``damage`` tells what
+    was lost.
 
     Args:
         path: the file.
@@ -75,20 +77,28 @@ class VideoFile:
                     due_s = last_s + TICK_S
             last_s = due_s
             self.end_s = due_s + interval_s
-            yield Frame(index, due_s, upright(picture, reformatter, self._threads))
+            yield Frame(index, due_s, upright(picture, stream, reformatter, self._threads))
         if disordered:
             self.damage.notes.append(f"frames whose timestamps did not increase: {disordered}")
 
 
 def upright(
-    picture: av.VideoFrame, reformatter: VideoReformatter, threads: int | None = None
+    picture: av.VideoFrame,
+    stream: VideoStream,
+    reformatter: VideoReformatter,
+    threads: int | None = None,
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR, turned and mirrored as the stream's display matrix asks for."""
+    """(H, W, 3) uint8 BGR, turned and mirrored as the stream's display matrix asks for.
+
+    Where its pixels are no squares, as on a DVD, it is made as wide as it is shown: a face that is
+    squeezed by a third shows another emotion.
+    """
+    shape = float(stream.sample_aspect_ratio or 1)
+    width = round(picture.width * shape) if 1 / WIDEST <= shape <= WIDEST else picture.width
     # PyAV before 17 has no such option, and a single thread.
     limit: dict[str, Any] = {"threads": threads or 0} if PYAV >= 17 else {}
-    image = np.asarray(
-        reformatter.reformat(picture, format="bgr24", **limit).to_ndarray(), np.uint8
-    )
+    shown = reformatter.reformat(picture, width=max(1, width), format="bgr24", **limit)
+    image = np.asarray(shown.to_ndarray(), np.uint8)
     if picture.interlaced_frame:
         _keep_one_field(image)
     if _mirrored(picture):
