@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 STEP = 15  # grey levels between two numbers: lossy codecs blur less than that
 TIME_BASE = Fraction(1, 1000)
+TASKS = Path("/proc/self/task")
 
 Image = NDArray[np.uint8]
 
@@ -178,6 +179,11 @@ def pair(path: Path, images: Sequence[Image], **how: Any) -> Path:
         below = np.zeros((height - len(small), *small.shape[1:]), np.uint8)
         both.append(np.hstack([np.vstack([small, below]), image]))
     return write_clip(path, images=both, **how)
+
+
+def threads() -> int:
+    """How many this process has."""
+    return sum(1 for _ in TASKS.iterdir())
 
 
 def cut(path: Path, share: float) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +174,16 @@ def test_a_turned_clip_is_upright(tmp_path: Path) -> None:
     assert difference.mean() < 8
 
 
-def test_pixels_that_are_no_squares_stay_so(tmp_path: Path) -> None:
+def test_pixels_that_are_no_squares_become_squares(tmp_path: Path) -> None:
     options = {"x264-params": "sar=4/3"}
-    clip = clips.write_clip(tmp_path / "clip.mp4", images=plain(), options=options)
+    clip = clips.write_clip(tmp_path / "clip.mp4", images=plain(size=(240, 240)), options=options)
     draw(clip, tmp_path / "out.mp4")
     clips.set_display_matrix(clip, (0, 1, -1, 0))
     draw(clip, tmp_path / "turned.mp4")
-    for name, shape in (("out", Fraction(4, 3)), ("turned", Fraction(3, 4))):
+    for name, shape in (("out", (240, 320, 3)), ("turned", (320, 240, 3))):
+        assert next(iter(VideoFile(tmp_path / f"{name}.mp4"))).image.shape == shape
         with av.open(str(tmp_path / f"{name}.mp4")) as container:
-            assert container.streams.video[0].sample_aspect_ratio == shape
+            assert container.streams.video[0].sample_aspect_ratio in (None, 0, 1)
 
 
 @pytest.mark.skipif(

@@ -553,6 +553,16 @@ def test_int8_and_float32_see_the_same_face_and_the_same_smile(frames: list[Fram
     assert off.max() < 0.1
 
 
+@pytest.mark.skipif(not clips.TASKS.is_dir(), reason="needs /proc to count threads")
+def test_one_thread_is_for_decoding_too() -> None:
+    told: list[int] = []
+    with Recognizer(threads=1) as made:
+        made.predict(demo_clip())
+        before = clips.threads()
+        made.predict(demo_clip(), progress=lambda _: told.append(clips.threads()))
+    assert set(told) == {before}
+
+
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of auto, cpu"):
         Recognizer(device="tpu")

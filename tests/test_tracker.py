@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from occam_sdk.types import Face
-from occam_sdk.video.follow import TRACK_MEMORY_S, Tracker, intersection_over_union
+from occam_sdk.video.follow import HIDDEN_S, TRACK_MEMORY_S, Tracker, intersection_over_union
 
 
 def _face(left: float, top: float = 100, side: float = 50, confidence: float = 0.9) -> Face:
@@ -96,6 +96,29 @@ def test_one_face_hides_behind_another_and_comes_back() -> None:
     assert _ids(tracker, 0.0, _face(0), _face(100)) == [0, 1]
     assert _ids(tracker, 0.2, _face(5)) == [0]
     assert _ids(tracker, 0.4, _face(95), _face(10)) == [1, 0]
+
+
+@pytest.mark.parametrize(("away_s", "same"), [(0.5, True), (2.0, True), (2.8, True), (3.5, False)])
+def test_who_walks_behind_another_may_be_away_for_longer(away_s: float, same: bool) -> None:
+    assert HIDDEN_S == 3.0
+    tracker = Tracker()
+    pace = 100 / away_s  # so much it walks meanwhile
+    for frame in range(25):
+        walker = _face(150 - pace * (1 - frame / 25))
+        assert _ids(tracker, frame / 25, _face(200), walker) == [0, 1]
+    for frame in range(25, round((1 + away_s) * 25)):
+        assert _ids(tracker, frame / 25, _face(200)) == [0]
+    assert _ids(tracker, 1 + away_s, _face(200), _face(250)) == [0, 1 if same else 2]
+
+
+def test_a_face_that_seems_slower_as_it_is_covered_is_found_on_the_other_side() -> None:
+    tracker = Tracker()
+    for frame in range(12):
+        walker = _face(20 + 12 * frame - 6 * max(0, frame - 9))
+        assert _ids(tracker, frame / 25, _face(200), walker) == [0, 1]
+    for frame in range(12, 19):
+        assert _ids(tracker, frame / 25, _face(200)) == [0]
+    assert _ids(tracker, 19 / 25, _face(200), _face(20 + 12 * 19)) == [0, 1]
 
 
 def test_the_best_overlap_has_the_first_choice() -> None:

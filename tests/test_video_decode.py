@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import av
 import numpy as np
@@ -81,8 +82,9 @@ def test_pictures_and_sound_share_one_clock(tmp_path, suffix, picture_s, sound_s
     assert min(pieces[0].start_s, frames[0].time_s) == pytest.approx(0, abs=0.05)
 
 
-def test_a_stream_without_timestamps_gets_its_frame_rate(tmp_path):
-    path = clips.write_clip(tmp_path / "clip.h264", images=numbered(30))
+@pytest.mark.parametrize(("suffix", "codec"), [(".h264", "libx264"), (".m2v", "mpeg2video")])
+def test_a_stream_without_timestamps_gets_its_frame_rate(tmp_path, suffix, codec):
+    path = clips.write_clip(tmp_path / f"clip{suffix}", images=numbered(30), codec=codec)
     frames = list(VideoFile(path))
     assert [clips.number(frame.image) for frame in frames] == list(range(30))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(30) / 25, atol=1e-6)
@@ -192,6 +194,22 @@ def test_the_picture_is_turned_as_the_display_matrix_says(tmp_path, turn):
         assert frame.image.flags.c_contiguous
 
 
+# --- as wide as it is shown
+
+
+@pytest.mark.parametrize(
+    ("shape", "width"),
+    [("1/1", 64), ("64/45", 91), ("4/3", 85), ("8/9", 57), ("4320/4319", 64), ("5/1", 64)],
+)
+def test_pixels_become_squares_unless_the_header_lies(tmp_path, shape, width):
+    path = clips.write_clip(
+        tmp_path / "clip.mp4", images=numbered(5), options={"x264-params": f"sar={shape}"}
+    )
+    frames = list(VideoFile(path))
+    assert [frame.image.shape for frame in frames] == [(48, width, 3)] * 5
+    assert [clips.number(frame.image) for frame in frames] == list(range(5))
+
+
 # --- colours
 
 FLAVOURS = {
@@ -250,6 +268,52 @@ def test_odd_sizes_keep_their_size(tmp_path, codec, pix_fmt, size):
     for frame in VideoFile(path):
         assert frame.image.shape == (height, width, 3)
         np.testing.assert_allclose(frame.image.reshape(-1, 3).mean(axis=0), RED, atol=8)
+
+
+INTERLACED = {
+    "mpeg2video": {"flags": "+ildct+ilme", "qmax": "2"},
+    "libx264": {"x264-params": "interlaced=1", "qp": "1"},
+}
+
+
+@pytest.mark.parametrize("height", [48, 52])
+@pytest.mark.parametrize("codec", INTERLACED)
+def test_of_an_interlaced_picture_one_field_is_shown(tmp_path, codec, height):
+    """The other is taken a moment later: what moves would be a comb."""
+    woven = [clips.numbered(index, (64, height)) for index in range(20)]
+    for index, image in enumerate(woven):
+        image[1::2] = clips.numbered((index + 7) % 20, (64, height))[1::2]
+    path = clips.write_clip(
+        tmp_path / "clip.mkv", images=woven, codec=codec, options=INTERLACED[codec]
+    )
+    frames = list(VideoFile(path))
+    assert [clips.number(frame.image) for frame in frames] == list(range(20))
+    for frame in frames:
+        assert frame.image.shape == (height, 64, 3)
+        lines = frame.image[4:-4, 8:24].mean(axis=(1, 2))
+        assert np.ptp(lines) < 4
+
+
+def test_a_progressive_picture_keeps_every_line(tmp_path):
+    striped = plain((40, 40, 40))
+    striped[1::2] = 200
+    path = clips.write_clip(tmp_path / "clip.mkv", images=[striped] * 3, codec="ffv1")
+    for frame in VideoFile(path):
+        np.testing.assert_allclose(frame.image, striped, atol=4)
+
+
+@pytest.mark.skipif(not clips.TASKS.is_dir(), reason="needs /proc to count threads")
+def test_one_thread_starts_no_others(tmp_path):
+    """``occam batch`` runs a process for each core; each would start a thread for each core."""
+    path = clips.write_clip(tmp_path / "clip.mp4", images=numbered(30))
+
+    def started(threads):
+        before = clips.threads()
+        return max(clips.threads() for _ in VideoFile(path, threads)) - before
+
+    assert started(1) == 0
+    if len(os.sched_getaffinity(0)) > 1:  # FFmpeg itself starts none on a single core
+        assert started(None) > 0, "else the test shows nothing"
 
 
 def test_frames_are_the_callers_own(tmp_path):

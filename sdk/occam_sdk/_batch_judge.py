@@ -87,8 +87,11 @@ class Judge:
     @cached_property
     def recognizer(self) -> Recognizer:
         """Opened where it is first asked for."""
+        import cv2
+
         from .recognizer import Recognizer
 
+        cv2.setNumThreads(1)  # of each process; it would take all cores
         runtime, settings = self._settings.runtime, self._settings
         if (here := settings.judged_by()) != self.judged_by:
             raise BundleError(

@@ -116,9 +116,6 @@ class _Worker:
 
 def _work(judge: Judge, pipe: Connection) -> None:
     """What a process does: load the networks, or say why not; then a row for each clip."""
-    import cv2
-
-    cv2.setNumThreads(1)  # of each process; it would take all cores
     try:
         pipe.send(_Loaded(judge.recognizer.info.notes))
     except Exception as error:

@@ -74,7 +74,7 @@ def rewrite(
             that the container takes.
         quality: libx264's constant rate factor; lower is better and larger.
         from_zero: the new file's clock starts at 0 where the clip's starts elsewhere, as that of
-            ``Frame`` does; else it is the clip's own.
+            ``Frame`` does; else it is the clip's own, unless that has pictures before 0.
 
     Raises:
         MediaError: the clip cannot be read, or has neither pictures nor sound.
@@ -87,6 +87,8 @@ def rewrite(
         if pictures is None and sound is None:
             raise MediaError(f"{clip}: nothing in it could be decoded; copy or download it again")
         origin_s = start_s(source)
+        # A clock that runs over begins before 0, and MP4 does not show what is there.
+        from_zero = from_zero or (first is not None and origin_s + first.time_s < 0)
         encoder: _Pictures | None = None
         if pictures is not None and first is not None:
             first_image = change(first)
@@ -159,10 +161,6 @@ class _Pictures:
         context.time_base = ticks
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
-        if source.sample_aspect_ratio:  # what lies on its side is decoded upright
-            turned = (height > width) != (source.height > source.width)
-            shape = source.sample_aspect_ratio
-            context.sample_aspect_ratio = 1 / shape if turned else shape
         self._stream, self._ticks, self._start = stream, ticks, start
         self._last: int | None = None
         self.reached_s = start

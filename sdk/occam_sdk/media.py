@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _Stream = TypeVar("_Stream", bound="Stream")
-_PYAV: Final = int(av.__version__.partition(".")[0])
+PYAV: Final = int(av.__version__.partition(".")[0])
 
 CLIP_FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegts", "asf", "flv", "ogg",
@@ -123,7 +123,7 @@ def open_media(path: str | os.PathLike[str]) -> InputContainer:
 
 def _open(file: Path) -> InputContainer:
     # PyAV before 19 refuses a clip whose title is not UTF-8; 19 has no such option and reads any.
-    tolerant: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
+    tolerant: dict[str, Any] = {"metadata_errors": "replace"} if PYAV < 19 else {}
     container: InputContainer = av.open(
         f"file:{file}",  # else FFmpeg takes "10:30.mp4" for a protocol
         mode="r",

@@ -96,7 +96,7 @@ class Recognizer:
         device: "auto", "cpu", "cuda", "cuda:1", "intel:gpu", "intel:npu" or "intel:auto".
         precision: "auto", "int8", "fp32", "bf16" or "fp16"; "auto" is INT8 for the networks that gain
             by it.
-        threads: of the CPU; None leaves it to the runtime.
+        threads: of the CPU, for each network and for decoding; None leaves it to the runtime.
         strict: refuse a device or precision that cannot be had. Without it a ``BackendWarning`` says
             what runs instead, and so does ``info``.
         min_face_px: the smallest face to look for, in pixels of the picture (the root of its box's area);
@@ -149,7 +149,7 @@ class Recognizer:
         runtime = Runtime(backend, device, precision, threads, strict)
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
-        self._max_faces = max_faces
+        self._max_faces, self._threads = max_faces, threads
         self._detector_info: SessionInfo | None = None
         if detector is None:
             session = self._open("detector", {"image"}, set(), runtime)
@@ -363,7 +363,7 @@ class Recognizer:
         begun_s = time.monotonic()
         opened = None
         if source is not None:
-            opened = open_source(source, realtime=realtime, begun_s=begun_s)
+            opened = open_source(source, self._threads, realtime=realtime, begun_s=begun_s)
         heard = None
         if microphone is not None and microphone is not False:
             if opened is not None and opened.has_sound:
@@ -381,7 +381,7 @@ class Recognizer:
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
         media = probe(path)
-        video, audio = VideoFile(path), AudioFile(path)
+        video, audio = VideoFile(path, self._threads), AudioFile(path)
         source = _Source(str(path), media.has_video, media.has_audio, damage=video.damage)
         result = self._predict(stages, source, iter(video), iter(audio), tell)
         if not result.timeline and result.duration_s == 0:

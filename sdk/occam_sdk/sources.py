@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from .audio.decode import AudioFile, Resampler
@@ -65,12 +66,17 @@ class Source(Protocol):
 
 
 def open_source(
-    source: int | str | os.PathLike[str], *, realtime: bool = False, begun_s: float | None = None
+    source: int | str | os.PathLike[str],
+    threads: int | None = None,
+    *,
+    realtime: bool = False,
+    begun_s: float | None = None,
 ) -> Source:
     """A camera's index, an address (``rtsp://``, ``http://`` ...), or a file.
 
     Args:
         source: any of these.
+        threads: that decode it; None is one for each core.
         realtime: a file goes on by itself, as a camera does.
         begun_s: second 0 of a camera, by ``time.monotonic``; None: now.
 
@@ -80,8 +86,9 @@ def open_source(
     """
     if isinstance(source, (str, os.PathLike)):
         if "://" in str(source):
-            return Address(str(source))
-        return Played(Path(source)) if realtime else FileSource(Path(source))
+            return Address(str(source), threads)
+        kind = Played if realtime else FileSource
+        return kind(Path(source), threads)
     if isinstance(source, int) and not isinstance(source, bool):
         return Camera(source, begun_s=begun_s)
     raise TypeError(
@@ -96,16 +103,16 @@ class FileSource:
     is_live = False
     has_sound = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         self.name = str(path)
-        self._path = path
+        self._path, self._threads = path, threads
         probe(path)
 
     def items(self, closed: threading.Event) -> Iterator[Frame | Waveform]:
         """Its pictures, each after what has begun to sound by then."""
         sounds = AudioFile(self._path).chunks()
         sound = next(sounds, None)
-        for frame in VideoFile(self._path):
+        for frame in VideoFile(self._path, self._threads):
             while sound is not None and sound.start_s <= frame.time_s:
                 yield sound
                 sound = next(sounds, None)
@@ -202,6 +209,7 @@ class Address:
 
     Args:
         url: as FFmpeg knows it.
+        threads: that decode it; None is one for each core.
 
     Raises:
         MediaError: it does not answer, or sends nothing that plays.
@@ -209,8 +217,8 @@ class Address:
 
     has_sound = True
 
-    def __init__(self, url: str) -> None:
-        self.name = url
+    def __init__(self, url: str, threads: int | None = None) -> None:
+        self.name, self._threads = url, threads
         try:
             opened = self._open()
         except (av.error.FFmpegError, OSError) as error:
@@ -235,6 +243,8 @@ class Address:
             tracks = [*container.streams.video[:1], *container.streams.audio[:1]]
             if not tracks:
                 raise MediaError(f"{self.name}: has neither a video nor an audio track")
+            for pictures in container.streams.video[:1]:
+                pictures.thread_count = self._threads or 0
             resampler, reformatter = Resampler(), VideoReformatter()
             first_s, start_s = None, clock.now_s()
             for packet in container.demux(tracks):
@@ -250,8 +260,9 @@ class Address:
                         for samples in resampler.feed(decoded):
                             yield Waveform(samples, time_s)
                             time_s += len(samples) / RATE_HZ
-                    else:
-                        yield clock.frame(time_s, upright(decoded, reformatter))
+                    elif isinstance(packet.stream, VideoStream):
+                        image = upright(decoded, packet.stream, reformatter, self._threads)
+                        yield clock.frame(time_s, image)
 
 
 class Clock:

@@ -25,7 +25,11 @@ POINTS: Final = 80  # of the longer side that are compared; every eighth pixel o
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
 AWAY: Final = 0.1  # so much more must one who was not seen in the frame before overlap
 TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
-TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart
+TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart,
+HIDDEN_S: Final = (
+    3.0  # or somebody is in front of where it should be; then it may be away for so long
+)
+PACE_S: Final = 0.8  # over which a face's movement is averaged: a face half hidden seems to halt
 
 Detect = Callable[[NDArray[np.uint8]], tuple[Face, ...]]
 """The method of a ``FaceDetector``."""
@@ -140,6 +144,7 @@ class Tracker:
             for name, track in self._tracks.items()
             if time_s - track.time_s <= TRACK_MEMORY_S
             or self._frame - track.frame <= TRACK_MEMORY_FRAMES
+            or (time_s - track.time_s <= HIDDEN_S and _covered(track.at(time_s), seen))
         }
         pairs = sorted(
             (
@@ -160,33 +165,46 @@ class Tracker:
                 ids[index], self._next_id = self._next_id, self._next_id + 1
             named.append(replace(face, track_id=ids[index]))
             known = self._tracks.get(ids[index])
-            moves = _STILL if known is None else known.moves_to(seen[index], time_s)
-            self._tracks[ids[index]] = _Track(time_s, self._frame, seen[index], moves)
+            self._tracks[ids[index]] = (
+                _Track(time_s, self._frame, seen[index], np.zeros(2, np.float32))
+                if known is None
+                else known.seen(time_s, self._frame, seen[index])
+            )
         return tuple(named)
 
 
-_STILL: Final = np.zeros(2, np.float32)
+def _covered(face: Face, seen: list[Face]) -> bool:
+    """Whether the head of one who is seen, twice as wide and high as the face, may be in front of it."""
+    for other in seen:
+        margin = (other.box_xyxy[2:] - other.box_xyxy[:2]) / 2
+        head = other.box_xyxy + np.concatenate([-margin, margin])
+        if intersection_over_union(face, replace(other, box_xyxy=head)) > 0:
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)
 class _Track:
-    """When and where a face was last seen, and how it moves: (2,) x and y a second."""
+    """When and where a face was last seen, how it moves, (2,) x and y a second, and since when."""
 
     time_s: float
     frame: int
     face: Face
     moves: NDArray[np.float32]
+    moves_for_s: float = 0.0
 
     def at(self, time_s: float) -> Face:
         """Where it should be by now."""
-        moved = self.moves * np.float32(min(time_s - self.time_s, TRACK_MEMORY_S))
+        moved = self.moves * np.float32(min(time_s - self.time_s, HIDDEN_S))
         return replace(self.face, box_xyxy=self.face.box_xyxy + np.tile(moved, 2))
 
-    def moves_to(self, face: Face, time_s: float) -> NDArray[np.float32]:
-        """How it moves when it is seen there now: half of that is what was known before."""
+    def seen(self, time_s: float, frame: int, face: Face) -> _Track:
+        """The same when it is there now."""
+        took_s = max(time_s - self.time_s, 1e-3)
+        for_s = min(self.moves_for_s + took_s, max(PACE_S, took_s))
         step = (face.box_xyxy - self.face.box_xyxy).reshape(2, 2).mean(axis=0)
-        moves = (self.moves + step / max(time_s - self.time_s, 1e-3)) / 2
-        return np.asarray(moves, np.float32)
+        moves = self.moves + (step / took_s - self.moves) * (took_s / for_s)
+        return _Track(time_s, frame, face, np.asarray(moves, np.float32), for_s)
 
 
 def intersection_over_union(one: Face, other: Face) -> float:
