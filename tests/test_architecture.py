@@ -15,7 +15,7 @@ SDK = Path(__file__).parents[1] / "sdk"
 PACKAGE = "occam_sdk"
 
 LAYERS = (
-    {"__version__", "_core", "demo", "errors", "labels", "machine"},
+    {"__version__", "_core", "ahead", "demo", "errors", "labels", "machine"},
     {"scores", "types"},
     {"_batch_rows", "backends", "media"},
     {"_batch_journal", "bundle"},

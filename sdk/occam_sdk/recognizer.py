@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .ahead import ahead
 from .audio.classifier import VoiceClassifier
 from .audio.decode import AudioFile, pieces
 from .audio.features import INSTALL_NOTE, SpeechFeatures, VoiceFeatures, open_extractor
@@ -25,7 +26,7 @@ from .backends import BATCH, Runtime, Session, SessionInfo, open_session
 from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundle
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
-from .media import Damage, probe
+from .media import probe
 from .sources import open_source
 from .stream import Stream, StreamUpdate
 from .types import (
@@ -53,6 +54,12 @@ MAX_FACES: Final = (
     8  # of a clip's frame, the largest, are judged: a crowd in the background decides nothing
 )
 STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
+
+FRAMES_AHEAD: Final = 2  # of a file, that are decoded and wait: one of 4K takes 25 MB
+LOOKS_AHEAD: Final = (
+    BATCH  # frames whose faces are cut out and wait: a batch while the last is scored
+)
+SOUNDS_AHEAD: Final = 64  # a second or more of sound
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
@@ -101,7 +108,8 @@ class Recognizer:
             what is large is then looked at in larger size, which takes longer. None: faces from a
             twentieth of a frame's longer side, and from a fortieth of a still's.
         max_faces: of a clip, the faces that ``ClipResult.tracks`` tells of, at most 8.
-        detector: finds the faces, in place of the bundle's own.
+        detector: finds the faces, in place of the bundle's own; those of a file in another thread than the
+            caller's, but one picture at a time.
 
     Raises:
         BundleError: the bundle is damaged or of another format.
@@ -162,12 +170,14 @@ class Recognizer:
             detectors: tuple[FaceDetector, FaceDetector] = video, still
         else:
             detectors = detector, detector
+        looking = threading.Lock()
         outputs = {"emotion", "valence_arousal", "embedding"}
         expression = self._open("expression", {"image"}, outputs, runtime)
         voice = self._open("voice", {"features"}, {"emotion"}, runtime)
         self._expression_info, self._voice_info = expression.info, voice.info
         self._stages: _Stages | None = _Stages(
-            *detectors,
+            _InTurn(detectors[0], looking),
+            _InTurn(detectors[1], looking),
             ExpressionNetwork(expression, self._bundle.face),
             VoiceClassifier(voice, self._bundle.voice),
         )
@@ -308,9 +318,17 @@ class Recognizer:
                     f"waveform: expected a Waveform, got {type(waveform).__name__}; "
                     "wrap 16 kHz samples as Waveform(samples)"
                 )
-            source = _Source("the clip", True, waveform is not None, is_file=False)
-            sound = pieces(iter([waveform])) if waveform is not None else iter(())
-            return self._predict(stages, source, _in_order(clip), sound, tell)
+            # Frames are asked for in the caller's own thread: what makes them may know no other.
+            source = _Source("the clip", True, waveform is not None)
+            looks = self._looks(stages.video_detector, _in_order(clip))
+            sound = iter(()) if waveform is None else iter([waveform])
+            result = self._judged(stages, source, looks, sound, tell)
+            if not result.timeline and not source.has_audio:
+                raise MediaError(
+                    "the clip: no frames were given; a generator can be read only once"
+                )
+            _check_clip(source, result)
+            return result
 
     def stream(
         self,
@@ -360,39 +378,47 @@ class Recognizer:
         )
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
-        media = probe(path)
-        video, audio = VideoFile(path), AudioFile(path)
-        source = _Source(str(path), media.has_video, media.has_audio, damage=video.damage)
-        result = self._predict(stages, source, iter(video), iter(audio), tell)
+        with self._opened(stages.video_detector, path) as (source, looks, sound):
+            result = self._judged(stages, source, looks, sound, tell)
+        _check_clip(source, result)
         if not result.timeline and result.duration_s == 0:
-            raise MediaError(f"{path}: nothing in it could be decoded; copy or download it again")
+            raise source.undecodable()
         return replace(
             result,
-            duration_s=max(video.end_s, audio.end_s),
-            truncated=video.damage.truncated or audio.damage.truncated,
-            notes=(*result.notes, *video.damage.notes, *audio.damage.notes),
+            duration_s=source.end_s,
+            truncated=source.truncated,
+            notes=(*result.notes, *source.notes),
         )
 
-    def _predict(
+    @contextmanager
+    def _opened(
+        self, detector: FaceDetector, path: Path
+    ) -> Iterator[tuple[_Source, Iterator[_Look], Iterator[Waveform]]]:
+        """A file's faces and sound: while some are judged, threads decode and find the next."""
+        media = probe(path)
+        video, audio = VideoFile(path), AudioFile(path)
+        source = _Source(str(path), media.has_video, media.has_audio, (video, audio))
+        with (
+            ahead(iter(video), FRAMES_AHEAD) as frames,
+            ahead(self._looks(detector, frames), LOOKS_AHEAD) as looks,
+            ahead(audio.chunks(), SOUNDS_AHEAD) as sound,
+        ):
+            yield source, looks, sound
+
+    def _judged(
         self,
         stages: _Stages,
         source: _Source,
-        frames: Iterator[Frame],
+        looks: Iterator[_Look],
         sound: Iterator[Waveform],
         tell: Progress,
     ) -> ClipResult:
-        watched = self._watch(stages, frames, tell)
-        if not source.is_file and len(watched) == 0 and not source.has_audio:
-            raise MediaError("the clip: no frames were given; a generator can be read only once")
-        if len(watched) == 1 and not source.has_audio and not source.damage.truncated:
-            raise MediaError(
-                f"{source.name}: has a single frame, a clip needs two; "
-                "use Recognizer.predict_image for a picture"
-            )
+        """The answer about these frames and what sounds meanwhile."""
+        watched = self._watch(stages.expression, looks, tell)
         timeline, tracks = self._tracks(watched)
         face = tracks[0].scores if tracks else None
         voice, voice_note, heard_s = self._listen(
-            stages.classifier, sound, _ignore if timeline else tell
+            stages.classifier, pieces(sound), _ignore if timeline else tell
         )
         notes = [] if source.has_video else ["no video track"]
         if face is None and source.has_video:
@@ -439,25 +465,32 @@ class Recognizer:
             tracks=tracks,
         )
 
-    def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> Watched:
-        """Find, align and score the faces of every frame; crops are let go batch by batch."""
-        watched = Watched(self._bundle.face.chunks, self._max_faces)
-        waiting: list[_Sighting] = []
-        for row, (frame, found) in enumerate(follow(frames, stages.video_detector.detect)):
+    def _looks(self, detector: FaceDetector, frames: Iterator[Frame]) -> Iterator[_Look]:
+        """Find and align the faces of every frame, and let go of its picture."""
+        for frame, found in follow(frames, detector.detect):
             height, width = frame.image.shape[:2]
             faces = _largest_first(found)[:MAX_FACES]
             crops = self._crops(frame.image, faces)
+            yield _Look(frame.index, frame.time_s, width * height, faces, crops)
+
+    def _watch(
+        self, expression: ExpressionNetwork, looks: Iterator[_Look], tell: Progress
+    ) -> Watched:
+        """Score the faces of every frame; crops are let go batch by batch."""
+        watched = Watched(self._bundle.face.chunks, self._max_faces)
+        waiting: list[_Sighting] = []
+        for row, look in enumerate(looks):
             waiting += [
-                _Sighting(row, frame.time_s, face, crop)
-                for face, crop in zip(faces, crops, strict=True)
+                _Sighting(row, look.time_s, face, crop)
+                for face, crop in zip(look.faces, look.crops, strict=True)
             ]
-            watched.add_frame(frame.index, frame.time_s, width * height)
+            watched.add_frame(look.index, look.time_s, look.pixels)
             while len(waiting) >= BATCH:
-                _score(stages.expression, waiting[:BATCH], watched)
+                _score(expression, waiting[:BATCH], watched)
                 del waiting[:BATCH]
-            tell(frame.time_s)
+            tell(look.time_s)
         if waiting:
-            _score(stages.expression, waiting, watched)
+            _score(expression, waiting, watched)
         return watched
 
     def _scored(
@@ -559,6 +592,29 @@ class _Stages:
     classifier: VoiceClassifier
 
 
+class _InTurn:
+    """A detector whose networks are shared: a clip's thread and who asks about a picture take turns."""
+
+    def __init__(self, detector: FaceDetector, turn: threading.Lock) -> None:
+        self._detector, self._turn = detector, turn
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """As the detector does, when it is free."""
+        with self._turn:
+            return self._detector.detect(image)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A frame of so many pixels without its picture: the faces that count and their (N, S, S, 3) crops."""
+
+    index: int
+    time_s: float
+    pixels: int
+    faces: tuple[Face, ...]
+    crops: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, eq=False)
 class _Sighting:
     """A face of the ``row``-th frame that waits to be scored with its (S, S, 3) crop."""
@@ -571,13 +627,31 @@ class _Sighting:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a clip comes from, which tracks it has, and what its pictures have lost."""
+    """Where a clip comes from, which tracks it has, and what reading it has brought to light."""
 
     name: str
     has_video: bool
     has_audio: bool
-    is_file: bool = True
-    damage: Damage = field(default_factory=Damage)
+    files: tuple[VideoFile | AudioFile, ...] = ()
+
+    @property
+    def end_s(self) -> float:
+        """When the last that was decoded ends, in seconds."""
+        return max(file.end_s for file in self.files)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a track was cut short or damaged."""
+        return any(file.damage.truncated for file in self.files)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the tracks have lost."""
+        return [note for file in self.files for note in file.damage.notes]
+
+    def undecodable(self) -> MediaError:
+        """What to raise when nothing came out of it."""
+        return MediaError(f"{self.name}: nothing in it could be decoded; copy or download it again")
 
 
 def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: Watched) -> None:
@@ -587,6 +661,15 @@ def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: Watch
     for row, sighting in enumerate(batch):
         found = _face_scores(sighting.face, scored, row)
         watched.add_face(sighting.row, found, scored.embeddings[row])
+
+
+def _check_clip(source: _Source, result: ClipResult) -> None:
+    """Raise ``MediaError`` for a single frame without sound, unless it is what is left of a clip."""
+    if len(result.timeline) == 1 and not source.has_audio and not source.truncated:
+        raise MediaError(
+            f"{source.name}: has a single frame, a clip needs two; "
+            "use Recognizer.predict_image for a picture"
+        )
 
 
 def _ignore(_time_s: float) -> None:
