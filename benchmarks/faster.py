@@ -3,9 +3,9 @@
     python -m benchmarks.faster ../shared/data/clips/pyfeat_pexels.mp4
 
 Ways: the detector on smaller pictures; a detector that costs nothing (its faces are known beforehand: the
-bound for a better one); one CPU thread. Pictures are decoded, looked at and scored in turn: what threads bring
-is in ``benchmarks.overlap``. Beside the frames a second stands what it costs: the share of frames with a
-face, and how far the scores of the clip move.
+bound for a better one); one CPU thread. All of them decode, look and score in turn: what threads bring says
+``benchmarks.overlap``. Beside the frames a second stands what it costs: the share of frames with a face, and
+how far the scores of the clip move.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python -m benchmarks.overlap ../shared/data/clips/pyfeat_pexels.mp4 --cores 1
 
 Ways: as shipped; the same without threads; only decoding ahead. Each round takes every way once, in another
-order; its ratios are those of that round's own times, so that what else runs on the machine touches all alike.
+order; its ratios are of that round's own times, so that what else runs on the machine touches all alike.
 The answers must be the same to the last bit.
 """
 
@@ -31,7 +31,7 @@ Ahead = Callable[[Iterable[Any], int], AbstractContextManager[Any]]
 
 def in_turn(items: Iterable[Any], _most: int) -> AbstractContextManager[Any]:
     """In place of ``ahead``: the same items, made when they are asked for."""
-    return closing(items)  # type: ignore[type-var]
+    return closing(items)
 
 
 def decoding(items: Iterable[Any], most: int) -> AbstractContextManager[Any]:

@@ -19,14 +19,22 @@ from occam_sdk.ahead import ahead
 from occam_sdk.video.decode import VideoFile
 
 
-def threads() -> list[str]:
+def ahead_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "occam-ahead"]
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     yield
-    assert threads() == []
+    assert ahead_threads() == []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def two_cores() -> Iterator[None]:
+    """Else there is nothing to do at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recognizers, "usable_cores", lambda: 2)
+        yield
 
 
 # The helper
@@ -108,8 +116,25 @@ def test_a_loop_that_is_left_early_ends_the_threads(taken: int) -> None:
     with ahead(count(), 2) as one, ahead((2 * n for n in one), 2) as two:
         for _ in range(taken):
             next(two)
-        assert len(threads()) == 2
-    assert threads() == []
+        assert len(ahead_threads()) == 2
+    assert ahead_threads() == []
+
+
+def test_where_none_may_wait_each_is_made_when_it_is_asked_for() -> None:
+    who: list[threading.Thread] = []
+
+    def items() -> Iterator[int]:
+        try:
+            for number in count():
+                who.append(threading.current_thread())
+                yield number
+        finally:
+            who.clear()
+
+    with ahead(items(), most=0) as numbers:
+        assert [next(numbers), next(numbers)] == [0, 1]
+        assert who == [threading.current_thread()] * 2
+    assert who == []
 
 
 # A file through the recognizer
@@ -117,7 +142,7 @@ def test_a_loop_that_is_left_early_ends_the_threads(taken: int) -> None:
 
 @pytest.fixture(scope="module")
 def recognizer() -> Iterator[Recognizer]:
-    with Recognizer(threads=1) as made:
+    with Recognizer(threads=2) as made:
         yield made
 
 
@@ -132,6 +157,18 @@ def test_a_file_is_judged_bit_for_bit_as_its_frames_are_one_after_the_other(
     for result in (in_threads, in_turn):
         del result["duration_s"]  # a file's last frame stands until it ends
     assert in_threads == in_turn
+
+
+@pytest.mark.parametrize(("threads", "cores"), [(1, 2), (None, 1)])
+def test_with_one_thread_or_one_core_all_is_done_in_turn(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, threads: int | None, cores: int
+) -> None:
+    monkeypatch.setattr(recognizers, "usable_cores", lambda: cores)
+
+    seen: list[str] = []
+    with Recognizer(threads=threads) as made:
+        result = made.predict(demo_clip(), progress=lambda _: seen.extend(ahead_threads()))
+    assert (result.label, seen) == ("Happy", [])
 
 
 class Failing:
@@ -149,11 +186,11 @@ class Failing:
 
 def test_what_a_detector_raises_reaches_the_caller_as_it_is() -> None:
     error = OSError("the accelerator is gone")
-    with Recognizer(detector=Failing(5, error), threads=1) as made:
+    with Recognizer(detector=Failing(5, error), threads=2) as made:
         with pytest.raises(OSError, match="the accelerator is gone") as raised:
             made.predict(demo_clip())
         assert raised.value is error
-        assert threads() == []
+        assert ahead_threads() == []
         assert made.predict(demo_clip()).status == "no_face"
 
 
@@ -177,12 +214,12 @@ def test_what_decoding_raises_reaches_the_caller_as_it_is(
 
 def test_what_the_caller_raises_on_the_way_ends_the_threads(recognizer: Recognizer) -> None:
     def stop(time_s: float) -> None:
-        assert len(threads()) == 3
+        assert len(ahead_threads()) == 3
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         recognizer.predict(demo_clip(), progress=stop)
-    assert threads() == []
+    assert ahead_threads() == []
     assert recognizer.predict(demo_clip()).label == "Happy"
 
 
@@ -212,7 +249,7 @@ def test_ctrl_c_ends_a_long_file_at_once(tmp_path: Path) -> None:
         "        (frame,) = itertools.islice(super().__iter__(), 1)\n"
         "        for number in itertools.count():\n"
         "            yield type(frame)(number, number / 25, frame.image)\n"
-        "recognizer.VideoFile = Endless\n"
+        "recognizer.VideoFile, recognizer.usable_cores = Endless, lambda: 2\n"
         "told = []\n"
         "def ours():\n"
         "    return sum(thread.name == 'occam-ahead' for thread in threading.enumerate())\n"
@@ -220,7 +257,7 @@ def test_ctrl_c_ends_a_long_file_at_once(tmp_path: Path) -> None:
         "    if not told:\n"
         "        told.append(ours())\n"
         "        print('running', flush=True)\n"
-        "with Recognizer(threads=1) as made:\n"
+        "with Recognizer(threads=2) as made:\n"
         "    try:\n"
         "        made.predict(demo_clip(), progress=tell)\n"
         "    except KeyboardInterrupt:\n"

@@ -20,7 +20,7 @@ LAYERS = (
     {"_batch_rows", "backends", "media"},
     {"_batch_journal", "bundle"},
     {"audio", "video"},
-    {"encode", "fusion", "sources", "stills", "stretches", "window"},
+    {"encode", "fusion", "segments", "sources", "stills", "stretches", "window"},
     {"stream"},
     {"annotate", "doctor", "formats", "plot", "recognizer", "report", "verify"},
     {"_batch_judge"},

@@ -28,13 +28,20 @@ def ahead(items: Iterable[T], most: int) -> Iterator[Iterator[T]]:
 
     Args:
         items: asked for the next one in that thread alone.
-        most: how many may wait to be used; making the next waits for room.
+        most: how many may wait to be used; making the next waits for room. 0: there is no thread, each is
+            made when it is asked for.
 
     Example:
         >>> with ahead(range(3), most=2) as numbers:
         ...     list(numbers)
         [0, 1, 2]
     """
+    if most == 0:
+        try:
+            yield iter(items)
+        finally:
+            getattr(items, "close", int)()
+        return
     made: SimpleQueue[T | _End] = SimpleQueue()
     room = threading.Semaphore(most)
     left = threading.Event()

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,9 @@ from .backends import BATCH, Runtime, Session, SessionInfo, open_session
 from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundle
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
+from .machine import usable_cores
 from .media import probe
+from .segments import Groups, in_segments, number_of
 from .sources import open_source
 from .stream import Stream, StreamUpdate
 from .types import (
@@ -37,6 +39,7 @@ from .types import (
     Frame,
     FrameScores,
     ModalityScores,
+    Segment,
     TimelineRow,
     Waveform,
     check_image,
@@ -101,7 +104,8 @@ class Recognizer:
         device: "auto", "cpu", "cuda", "cuda:1", "intel:gpu", "intel:npu" or "intel:auto".
         precision: "auto", "int8", "fp32", "bf16" or "fp16"; "auto" is INT8 for the networks that gain
             by it.
-        threads: of the CPU; None leaves it to the runtime.
+        threads: of the CPU, for a network; None leaves it to the runtime. Unless it is 1, or there is but
+            one core to use, a file is decoded and its faces are found in threads of their own, too.
         strict: refuse a device or precision that cannot be had. Without it a ``BackendWarning`` says
             what runs instead, and so does ``info``.
         min_face_px: the smallest face to look for, in pixels of the picture (the root of its box's area);
@@ -155,6 +159,7 @@ class Recognizer:
         runtime = Runtime(backend, device, precision, threads, strict)
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
+        self._overlaps = threads != 1 and usable_cores() > 1
         self._max_faces = max_faces
         self._detector_info: SessionInfo | None = None
         if detector is None:
@@ -330,6 +335,48 @@ class Recognizer:
             _check_clip(source, result)
             return result
 
+    def segments(
+        self,
+        clip: str | os.PathLike[str],
+        segment_s: float = 10.0,
+        *,
+        progress: Progress | None = None,
+    ) -> Generator[Segment]:
+        """What a long file shows and sounds like in each ``segment_s`` seconds, as they are judged.
+
+        Each segment is judged as a clip is, by frames and sound from its start up to its end: the same
+        selection, pooling and fusion. The last is as long as what is left; sound that ends less than a
+        second, or half a segment, after one has begun stays with the one before. Where a file has neither
+        picture nor sound there is no segment. People keep their track ids from segment to segment. Memory
+        does not grow with the file's length.
+
+        Args:
+            clip: a file that FFmpeg can play.
+            segment_s: seconds from one segment's start to the next; the first starts at 0.
+            progress: as ``predict`` takes it.
+
+        Returns:
+            Segments in order of time; the last also says what the file has lost. Other calls of this
+            Recognizer come in between. Who stops early closes the generator, or lets go of it.
+
+        Raises:
+            MediaError, RuntimeError: as ``predict``.
+            ValueError: ``segment_s`` is no positive number.
+
+        Example:
+            >>> from occam_sdk import Recognizer, demo_clip
+            >>> with Recognizer() as recognizer:
+            ...     for segment in recognizer.segments(demo_clip(), 2):
+            ...         print(f"{segment.start_s:.1f} to {segment.end_s:.1f} s: {segment.label}")
+            0.0 to 2.0 s: Happy
+            2.0 to 3.1 s: Happy
+        """
+        if not 0 < segment_s < math.inf:
+            raise ValueError(f"segment_s: expected a positive number of seconds, got {segment_s}")
+        with self._turn() as stages:
+            probe(clip)
+        return self._segments(stages.video_detector, Path(clip), segment_s, progress or _ignore)
+
     def stream(
         self,
         source: int | str | os.PathLike[str] | None = None,
@@ -390,18 +437,43 @@ class Recognizer:
             notes=(*result.notes, *source.notes),
         )
 
+    def _segments(
+        self, detector: FaceDetector, path: Path, segment_s: float, tell: Progress
+    ) -> Generator[Segment]:
+        with self._opened(detector, path) as (source, looks, sound):
+            pictures = Groups((number_of(look.time_s, segment_s), look) for look in looks)
+            sounds = Groups(in_segments(sound, segment_s))
+            count = 0
+            while coming := [n for n in (pictures.number, sounds.number) if n is not None]:
+                number = min(coming)
+                with self._turn() as stages:
+                    result = self._judged(
+                        stages, source, pictures.take(number), sounds.take(number), tell
+                    )
+                end_s, count = (number + 1) * segment_s, count + 1
+                if pictures.number is None and sounds.number is None:
+                    end_s = source.end_s
+                    notes = (*result.notes, *source.notes)
+                    result = replace(result, truncated=source.truncated, notes=notes)
+                    if count == 1:
+                        _check_clip(source, result)
+                result = replace(result, duration_s=end_s - number * segment_s)
+                yield Segment(number * segment_s, end_s, result)
+            if not count:
+                raise source.undecodable()
+
     @contextmanager
     def _opened(
         self, detector: FaceDetector, path: Path
     ) -> Iterator[tuple[_Source, Iterator[_Look], Iterator[Waveform]]]:
-        """A file's faces and sound: while some are judged, threads decode and find the next."""
+        """A file's faces and sound; while some are judged, threads decode and find the next."""
         media = probe(path)
         video, audio = VideoFile(path), AudioFile(path)
         source = _Source(str(path), media.has_video, media.has_audio, (video, audio))
         with (
-            ahead(iter(video), FRAMES_AHEAD) as frames,
-            ahead(self._looks(detector, frames), LOOKS_AHEAD) as looks,
-            ahead(audio.chunks(), SOUNDS_AHEAD) as sound,
+            ahead(iter(video), FRAMES_AHEAD * self._overlaps) as frames,
+            ahead(self._looks(detector, frames), LOOKS_AHEAD * self._overlaps) as looks,
+            ahead(audio.chunks(), SOUNDS_AHEAD * self._overlaps) as sound,
         ):
             yield source, looks, sound
 
