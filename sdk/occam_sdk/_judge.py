@@ -83,9 +83,10 @@ def progress_bar(name: str, duration_s: float | None) -> Iterator[Callable[[floa
     )
     # What is printed on the same terminal goes above the bar, what goes elsewhere is left alone.
     shared = sys.stdout.isatty()
+    rest = "" if duration_s is None else f" of {clock(duration_s)}, left"
     with Progress(*columns, console=err, transient=True, redirect_stdout=shared) as bar:
-        task = bar.add_task(name, total=duration_s, at=clock(0))
-        yield lambda time_s: bar.update(task, completed=time_s, at=clock(time_s))
+        task = bar.add_task(name, total=duration_s, at="")
+        yield lambda time_s: bar.update(task, completed=time_s, at=clock(time_s) + rest)
 
 
 def clock(time_s: float) -> str:
