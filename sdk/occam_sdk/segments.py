@@ -10,6 +10,8 @@ from .types import RATE_HZ, Waveform
 
 MIN_SOUND_S: Final = 1.0  # less than this cannot be judged
 
+ROUNDING: Final = 1e-9  # of a segment: 0.6 / 0.2 is a little less than 3
+
 T = TypeVar("T")
 
 
@@ -47,10 +49,10 @@ def number_of(time_s: float, segment_s: float) -> int:
     """The segment, from 0, in which a time lies; what comes before 0 lies in the first.
 
     Example:
-        >>> [number_of(time_s, 10) for time_s in (-0.02, 0.0, 9.99, 10.0)]
-        [0, 0, 0, 1]
+        >>> [number_of(time_s, 0.2) for time_s in (-0.02, 0.0, 0.19, 0.2, 0.6)]
+        [0, 0, 0, 1, 3]
     """
-    return max(0, math.floor(time_s / segment_s))
+    return max(0, math.floor(time_s / segment_s + ROUNDING))
 
 
 def in_segments(sound: Iterator[Waveform], segment_s: float) -> Iterator[tuple[int, Waveform]]:
