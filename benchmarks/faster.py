@@ -3,8 +3,9 @@
     python -m benchmarks.faster ../shared/data/clips/pyfeat_pexels.mp4
 
 Ways: the detector on smaller pictures; a detector that costs nothing (its faces are known beforehand: the
-bound for a better one); decoding ahead in a thread of its own; one CPU thread. Beside the frames a second
-stands what it costs: the share of frames with a face, and how far the scores of the clip move.
+bound for a better one); one CPU thread. All of them decode, look and score in turn: what threads bring says
+``benchmarks.overlap``. Beside the frames a second stands what it costs: the share of frames with a face, and
+how far the scores of the clip move.
 """
 
 from __future__ import annotations
@@ -12,24 +13,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import queue
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from occam_sdk import ClipResult, Face, Frame, OccamError, Recognizer
+from occam_sdk import ClipResult, Face, OccamError, Recognizer
 from occam_sdk.backends import open_session
 from occam_sdk.bundle import load_bundle
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.faces import LONG_SIDE, BundleDetector, FaceDetector
 
-AHEAD: Final = 16  # frames that are decoded ahead at most
 Way = Callable[[Path], ClipResult]
 
 
@@ -48,22 +46,6 @@ def _key(image: NDArray[np.uint8]) -> int:
     return hash(image[::16, ::16].tobytes())
 
 
-def ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames, decoded in a thread of its own."""
-    waiting: queue.Queue[Frame | None] = queue.Queue(AHEAD)
-
-    def work() -> None:
-        try:
-            for frame in frames:
-                waiting.put(frame)
-        finally:  # or who waits for the next would wait forever
-            waiting.put(None)
-
-    threading.Thread(target=work, daemon=True).start()
-    while (frame := waiting.get()) is not None:
-        yield frame
-
-
 def ways(clip: Path) -> dict[str, Way]:
     """Every way to judge the clip's pictures, by name; the first is the shipped one."""
     bundle = load_bundle()
@@ -80,9 +62,7 @@ def ways(clip: Path) -> dict[str, Way]:
         "detector on 256 px": lambda clip: smaller[256].predict(iter(VideoFile(clip))),
         "detector on 192 px": lambda clip: smaller[192].predict(iter(VideoFile(clip))),
         "detector of no cost": lambda clip: known.predict(iter(VideoFile(clip))),
-        "decoding ahead": lambda clip: shipped.predict(ahead(iter(VideoFile(clip)))),
         "one CPU thread": lambda clip: alone.predict(iter(VideoFile(clip))),
-        "one CPU thread, decoding ahead": lambda clip: alone.predict(ahead(iter(VideoFile(clip)))),
     }
 
 

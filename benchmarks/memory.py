@@ -1,10 +1,12 @@
 """Whether memory grows with a clip's length: one clip, joined to itself, and the process's size on the way.
 
     python -m benchmarks.memory ../shared/data/clips/pyfeat_pexels.mp4 --minutes 10
+    python -m benchmarks.memory ../shared/data/clips/pyfeat_pexels.mp4 --minutes 60 --segment 10
     python -m benchmarks.memory ../shared/data/clips/pyfeat_pexels.mp4 --minutes 60 --stream
 
 The clip's packets are copied behind one another into a temporary file, sound and all, and judged as one clip,
-or as a stream; at the end stands how far the last picture's time lies from the end that the file states.
+in segments, or as a stream; at the end stands how far the last picture's time lies from the end that the
+file states.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def resident_mb(field: str) -> float:
     return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(field))
 
 
-def measure(clip: Path, *, streamed: bool) -> dict[str, Any]:
+def measure(clip: Path, *, streamed: bool, segment_s: float | None = None) -> dict[str, Any]:
     """Resident memory while the clip is judged, by the time in it, and the time of its last picture."""
     curve: list[dict[str, float]] = []
     left = list(MARKS_S)
@@ -72,6 +74,10 @@ def measure(clip: Path, *, streamed: bool) -> dict[str, Any]:
             for update in recognizer.stream(clip):
                 look(update.time_s)
                 rows = update.result.timeline
+        elif segment_s is not None:
+            for segment in recognizer.segments(clip, segment_s):
+                look(segment.end_s)
+                rows = segment.result.timeline
         else:
             rows = recognizer.predict(clip, progress=look).timeline
     stated_s = probe(clip).duration_s or 0.0
@@ -92,7 +98,9 @@ def main() -> None:
     )
     parser.add_argument("clip", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--stream", action="store_true", help="judge it window by window")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--stream", action="store_true", help="judge it window by window")
+    way.add_argument("--segment", type=float, metavar="SECONDS", help="judge it in segments")
     parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args()
     try:
@@ -102,7 +110,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             long = Path(folder) / "long.mkv"  # which takes streams of any kind
             join(args.clip, max(1, round(60 * args.minutes / duration_s)), long)
-            found = measure(long, streamed=args.stream)
+            found = measure(long, streamed=args.stream, segment_s=args.segment)
     except (OccamError, OSError, ValueError) as error:
         parser.error(str(error))
     print(

@@ -15,12 +15,12 @@ SDK = Path(__file__).parents[1] / "sdk"
 PACKAGE = "occam_sdk"
 
 LAYERS = (
-    {"__version__", "_core", "demo", "errors", "labels", "machine"},
+    {"__version__", "_core", "ahead", "demo", "errors", "labels", "machine"},
     {"scores", "types"},
     {"_batch_rows", "backends", "media"},
     {"_batch_journal", "bundle"},
     {"audio", "video"},
-    {"encode", "fusion", "microphone", "sources", "stretches", "window"},
+    {"encode", "fusion", "microphone", "segments", "sources", "stretches", "window"},
     {"stills", "stream"},
     {"annotate", "doctor", "formats", "plot", "recognizer", "report", "verify"},
     {"_batch_judge"},

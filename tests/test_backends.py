@@ -381,6 +381,22 @@ def test_openvino_runs_on_as_many_threads_as_asked_for(monkeypatch: pytest.Monke
     np.testing.assert_allclose(one, wanted, rtol=FLOAT32_RTOL, atol=FLOAT32_ATOL)
 
 
+@pytest.mark.parametrize("threads", [None, 1])
+def test_openvino_binds_no_network_to_a_core_that_another_may_be_bound_to(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None
+) -> None:
+    compile_model, found = openvino.Core.compile_model, []
+
+    def spy(*arguments: Any) -> Any:
+        compiled = compile_model(*arguments)
+        found.append(compiled.get_property("ENABLE_CPU_PINNING"))
+        return compiled
+
+    monkeypatch.setattr(openvino.Core, "compile_model", spy)
+    open_session(small_network(), on_cpu("openvino", threads=threads))
+    assert found == [False]
+
+
 @pytest.mark.parametrize(("threads", "told"), [(None, 0), (1, 1), (3, 3)])
 def test_onnx_runtime_is_told_the_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, threads: int | None, told: int

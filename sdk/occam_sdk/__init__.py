@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Frame,
         FusionWeights,
         ModalityScores,
+        Segment,
         TimelineRow,
         Waveform,
     )
@@ -54,6 +55,7 @@ _MODULES = {
     "OccamError": "errors",
     "Recognizer": "recognizer",
     "RecognizerInfo": "recognizer",
+    "Segment": "types",
     "Stream": "stream",
     "StreamUpdate": "stream",
     "StreamView": "stream",
@@ -81,6 +83,7 @@ __all__ = [
     "OccamError",
     "Recognizer",
     "RecognizerInfo",
+    "Segment",
     "Stream",
     "StreamUpdate",
     "StreamView",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -24,7 +25,7 @@ from . import (
     _results_commands,
     _runtime_commands,
 )
-from ._judge import err, judge, new_file, scores_table
+from ._judge import err, judge, judge_segments, new_file, scores_table
 from ._options import (
     BackendOption,
     BundleOption,
@@ -37,12 +38,15 @@ from ._options import (
     user_errors,
 )
 from .errors import BackendWarning
-from .types import ClipResult
+from .types import ClipResult, Segment
 
 if TYPE_CHECKING:
     from .backends import Runtime, SessionInfo
 
 TIMELINES: Final = (".csv", ".vtt", ".eaf")
+SEGMENT_HEADER: Final = (
+    f"{'start':>10} {'end':>10}  {'label':8} {'score':>6} {'valence':>8} {'arousal':>8}  status\n"
+)
 
 app = typer.Typer(
     help="Which emotion do a face and a voice show?",
@@ -57,7 +61,17 @@ TimelineOption = Annotated[
     Path | None,
     typer.Option(
         "--timeline",
-        help="Write what is seen when: .csv, a row for every frame; .vtt, subtitles; .eaf, for ELAN.",
+        help="Write what is seen when: .csv, a row for every frame (or segment); .vtt, subtitles; "
+        ".eaf, for ELAN.",
+    ),
+]
+
+SegmentOption = Annotated[
+    float | None,
+    typer.Option(
+        "--segment",
+        metavar="SECONDS",
+        help="Score every so many seconds, each as a clip: a row each, with --json a line of JSON.",
     ),
 ]
 
@@ -67,6 +81,7 @@ def predict(
     clip: Annotated[Path, typer.Argument(help="A file that FFmpeg can play: mp4, mkv, mov, wav …")],
     as_json: JsonOption = False,
     timeline: TimelineOption = None,
+    segment_s: SegmentOption = None,
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     device: DeviceOption = "auto",
@@ -80,7 +95,11 @@ def predict(
     with user_errors():
         asked = asdict(_runtime(backend, device, precision, threads, strict))
         asked |= {"min_face_px": min_face_px, "max_faces": max_faces}
-        _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, asked=asked)
+        if segment_s is None:
+            _predict(clip, as_json=as_json, timeline=timeline, bundle=bundle, asked=asked)
+        else:
+            segments = judge_segments(clip, segment_s, bundle, asked)
+            _predict_segments(segments, clip, as_json=as_json, table=timeline)
 
 
 @app.command()
@@ -168,6 +187,52 @@ def _predict(
         if timeline is not None:
             _line(f"timeline: {timeline} ({len(result.timeline)} frames)")
     sys.stdout.flush()
+
+
+def _predict_segments(
+    segments: Iterator[Segment], clip: Path, *, as_json: bool, table: Path | None
+) -> None:
+    told = _told_json(segments) if as_json else _told(segments)
+    if table is None:
+        for _ in told:
+            pass
+    else:
+        from .formats import to_csv
+
+        with new_file(table, clip, (".csv",)) as file:
+            file.write_text(to_csv(told), encoding="utf-8", newline="")
+
+
+def _told_json(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """Print each as soon as it is known: a film takes its time."""
+    for segment in segments:
+        sys.stdout.write(json.dumps(segment.to_dict(), allow_nan=False) + "\n")
+        sys.stdout.flush()
+        yield segment
+
+
+def _told(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """The same as rows of a table; what the file has lost is below the last."""
+    for number, segment in enumerate(segments):
+        if number == 0:
+            sys.stdout.write(SEGMENT_HEADER)
+        result = segment.result
+        score = "" if result.scores is None else f"{100 * result.scores.max():.0f} %"
+        mood = ["" if v is None else f"{v:+.2f}" for v in (result.valence, result.arousal)]
+        sys.stdout.write(
+            f"{_clock(segment.start_s):>10} {_clock(segment.end_s):>10}  {result.label or '-':8} "
+            f"{score:>6} {mood[0]:>8} {mood[1]:>8}  {result.status}\n"
+        )
+        if result.truncated:
+            sys.stdout.writelines(f"note: {note}\n" for note in result.notes)
+        sys.stdout.flush()
+        yield segment
+
+
+def _clock(time_s: float) -> str:
+    """As "1:02:03.5"."""
+    minutes, tenths = divmod(round(10 * time_s), 600)
+    return f"{minutes // 60}:{minutes % 60:02d}:{tenths / 10:04.1f}"
 
 
 def _timeline(result: ClipResult, target: Path, clip: Path) -> str:

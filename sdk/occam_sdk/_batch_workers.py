@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import warnings
 from collections import deque
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from ._batch_judge import Clip, Judge
 from ._batch_rows import Row
 from .errors import BackendError, BackendWarning
+from .machine import usable_cores
 
 
 def judge_all(clips: Sequence[Clip], judge: Judge, workers: int | None) -> Iterator[Row]:
@@ -24,7 +24,7 @@ def judge_all(clips: Sequence[Clip], judge: Judge, workers: int | None) -> Itera
         OccamError, ValueError: the networks cannot be opened.
     """
     waiting, tried = deque(clips), set[Clip]()
-    limit = workers or len(os.sched_getaffinity(0))
+    limit = workers or usable_cores()
     crew: dict[object, _Worker] = {}
     loaded = False
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .labels import LABELS
-from .types import ClipResult
+from .types import ClipResult, Segment
 
 BAR: Final = 20  # characters of a score of 1
 LONG_CLIP_S: Final = 10.0  # from here on a progress bar is shown
@@ -26,26 +28,70 @@ err = Console(stderr=True)
 def judge(clip: Path, bundle: Path | None, asked: Mapping[str, Any]) -> tuple[ClipResult, float]:
     """The answer, and the seconds that it took once the networks were loaded."""
     from .bundle import DEFAULT_BUNDLE
-    from .media import probe
     from .recognizer import Recognizer
 
-    duration_s = probe(clip).duration_s
+    duration_s = _duration_s(clip)
     with Recognizer(bundle or DEFAULT_BUNDLE, **asked) as recognizer:
         started = time.perf_counter()
-        if err.is_terminal and (duration_s is None or duration_s >= LONG_CLIP_S):
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TimeRemainingColumn(),
-            )
-            with Progress(*columns, console=err, transient=True) as bar:
-                task = bar.add_task(clip.name, total=duration_s)
-                result = recognizer.predict(
-                    clip, progress=lambda time_s: bar.update(task, completed=time_s)
-                )
-        else:
-            result = recognizer.predict(clip)
+        with progress_bar(clip.name, duration_s) as tell:
+            result = recognizer.predict(clip, progress=tell)
         return result, time.perf_counter() - started
+
+
+def judge_segments(
+    clip: Path, segment_s: float, bundle: Path | None, asked: Mapping[str, Any]
+) -> Iterator[Segment]:
+    """The answer of each so many seconds, as soon as it is known."""
+    from .bundle import DEFAULT_BUNDLE
+    from .recognizer import Recognizer
+
+    duration_s = _duration_s(clip)
+    with (
+        Recognizer(bundle or DEFAULT_BUNDLE, **asked) as recognizer,
+        progress_bar(clip.name, duration_s) as tell,
+        closing(recognizer.segments(clip, segment_s, progress=tell)) as segments,
+    ):
+        yield from segments
+
+
+def _duration_s(clip: Path) -> float | None:
+    from .media import probe  # late: PyAV takes time to load
+
+    return probe(clip).duration_s
+
+
+@contextmanager
+def progress_bar(name: str, duration_s: float | None) -> Iterator[Callable[[float], None] | None]:
+    """Says on a terminal how far a long clip has been judged, and how long it will take yet.
+
+    Args:
+        name: of the clip.
+        duration_s: of it; None: nobody knows, and so not how long it will take.
+
+    Yields:
+        What to call with the time that has been reached; None where there is no bar, for stderr is no
+        terminal or the clip is short.
+    """
+    if not err.is_terminal or (duration_s is not None and duration_s < LONG_CLIP_S):
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[at]}"),
+        TimeRemainingColumn(),
+    )
+    # What is printed on the same terminal goes above the bar, what goes elsewhere is left alone.
+    shared = sys.stdout.isatty()
+    rest = "" if duration_s is None else f" of {clock(duration_s)}, left"
+    with Progress(*columns, console=err, transient=True, redirect_stdout=shared) as bar:
+        task = bar.add_task(name, total=duration_s, at="")
+        yield lambda time_s: bar.update(task, completed=time_s, at=clock(time_s) + rest)
+
+
+def clock(time_s: float) -> str:
+    """As "1:02:03"."""
+    return str(timedelta(seconds=max(0, int(time_s))))
 
 
 def scores_table(result: ClipResult, order: Iterable[int], encoding: str) -> Table:

@@ -14,7 +14,7 @@ import csv
 import io
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
@@ -23,10 +23,11 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from . import __version__
+from ._batch_rows import Row, result_figures
 from .errors import BackendError
 from .labels import LABELS
 from .stretches import SMOOTH_S, Course, courses, heard
-from .types import ClipResult, FaceScores, TimelineRow
+from .types import ClipResult, FaceScores, Segment, TimelineRow
 
 if TYPE_CHECKING:
     import pandas
@@ -37,18 +38,34 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Of the CSV and of the data frame: a row for every face that is told of in every frame."""
 
+SEGMENT_COLUMNS: Final = (
+    "start_s", "end_s", "label", "status", *LABELS, "face_label", "voice_label", "face_weight",
+    "voice_weight", "valence", "arousal", "frames", "frames_with_face", "truncated", "notes",
+)  # fmt: skip
+"""Of the same for segments: a row for each, with what ``occam batch`` tells of a clip."""
+
 _SCHEMA: Final = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
 
 
-def to_csv(result: ClipResult) -> str:
-    r"""CSV with a row for every frame; a frame without the face has empty cells.
+def to_csv(result: ClipResult | Iterable[Segment]) -> str:
+    r"""CSV with a row for every frame, or for every segment; what there is not is an empty cell.
 
     Where the result tells of several faces, a frame has a row for each that is seen in it, the main one
     first; ``track_id`` tells them apart. Lines end with ``\r\n``: write the text with ``newline=""``.
+
+    Args:
+        result: of a clip, for ``COLUMNS``; or segments, for ``SEGMENT_COLUMNS``, each let go of once it is
+            written.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file)
+    if not isinstance(result, ClipResult):
+        writer.writerow(SEGMENT_COLUMNS)
+        for segment in result:
+            figures = _segment_row(segment).values()
+            writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in figures)
+        return file.getvalue()
     writer.writerow(COLUMNS)
     for row, seen in _seen(result):
         cells: list[Any] = [""] * (len(COLUMNS) - 2)
@@ -63,8 +80,8 @@ def to_csv(result: ClipResult) -> str:
     return file.getvalue()
 
 
-def to_pandas(result: ClipResult) -> pandas.DataFrame:
-    """A ``pandas.DataFrame`` with the rows of ``to_csv``; what is empty there is NaN.
+def to_pandas(result: ClipResult | Iterable[Segment]) -> pandas.DataFrame:
+    """A ``pandas.DataFrame`` of the columns of ``to_csv``; what there is not is NaN.
 
     Raises:
         BackendError: pandas is not installed; the message is the line that installs it.
@@ -73,6 +90,10 @@ def to_pandas(result: ClipResult) -> pandas.DataFrame:
         import pandas
     except ImportError as error:
         raise BackendError('needs pandas: pip install "occam-sdk[pandas]"') from error
+    if not isinstance(result, ClipResult):
+        figures = dict.fromkeys((*LABELS, "valence", "arousal"), "float64")
+        frame = pandas.DataFrame(map(_segment_row, result), columns=list(SEGMENT_COLUMNS))
+        return frame.astype(figures)
     rows = []
     for row, seen in _seen(result):
         cells: list[Any] = [None] * (len(COLUMNS) - 2)
@@ -95,6 +116,12 @@ def _seen(result: ClipResult) -> Iterator[tuple[TimelineRow, FaceScores | None]]
     for rows in zip(*timelines, strict=True):
         faces = [row.face for row in rows if row.face is not None]
         yield from ((rows[0], face) for face in faces or [None])
+
+
+def _segment_row(segment: Segment) -> Row:
+    figures = result_figures(segment.result)
+    known: Row = {"start_s": segment.start_s, "end_s": round(segment.end_s, 6), **figures}
+    return {name: known[name] for name in SEGMENT_COLUMNS}
 
 
 def to_webvtt(result: ClipResult) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -119,6 +120,11 @@ def logical_cores(root: Path = ROOT) -> int | None:
         return None
     ranges = (part.partition("-") for part in online.split(","))
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+
+
+def usable_cores() -> int:
+    """How many this process may use, which may be fewer than there are."""
+    return len(os.sched_getaffinity(0))
 
 
 def scaling_governor(root: Path = ROOT) -> str | None:

@@ -7,9 +7,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .ahead import ahead
 from .audio.classifier import VoiceClassifier
 from .audio.decode import AudioFile, pieces
 from .audio.features import INSTALL_NOTE, SpeechFeatures, VoiceFeatures, open_extractor
@@ -26,8 +27,10 @@ from .backends import BATCH, Runtime, Session, SessionInfo, open_session
 from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundle
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
-from .media import Damage, probe
+from .machine import usable_cores
+from .media import probe
 from .microphone import Microphone
+from .segments import Groups, in_segments, number_of
 from .sources import open_source
 from .stream import Stream, StreamUpdate, check_timing
 from .types import (
@@ -38,6 +41,7 @@ from .types import (
     Frame,
     FrameScores,
     ModalityScores,
+    Segment,
     TimelineRow,
     Waveform,
     check_image,
@@ -55,6 +59,12 @@ MAX_FACES: Final = (
     8  # of a clip's frame, the largest, are judged: a crowd in the background decides nothing
 )
 STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
+
+FRAMES_AHEAD: Final = 2  # of a file, that are decoded and wait: one of 4K takes 25 MB
+LOOKS_AHEAD: Final = (
+    BATCH  # frames whose faces are cut out and wait: a batch while the last is scored
+)
+SOUNDS_AHEAD: Final = 64  # a second or more of sound
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
@@ -96,14 +106,17 @@ class Recognizer:
         device: "auto", "cpu", "cuda", "cuda:1", "intel:gpu", "intel:npu" or "intel:auto".
         precision: "auto", "int8", "fp32", "bf16" or "fp16"; "auto" is INT8 for the networks that gain
             by it.
-        threads: of the CPU, for each network and for decoding; None leaves it to the runtime.
+        threads: of the CPU, for each network and for decoding; None leaves it to the runtime. Unless it
+            is 1, or there is but one core to use, a file is decoded and its faces are found in threads of
+            their own.
         strict: refuse a device or precision that cannot be had. Without it a ``BackendWarning`` says
             what runs instead, and so does ``info``.
         min_face_px: the smallest face to look for, in pixels of the picture (the root of its box's area);
             what is large is then looked at in larger size, which takes longer. None: faces from a
             twentieth of a frame's longer side, and from a fortieth of a still's.
         max_faces: of a clip, the faces that ``ClipResult.tracks`` tells of, at most 8.
-        detector: finds the faces, in place of the bundle's own.
+        detector: finds the faces, in place of the bundle's own; those of a file in another thread than the
+            caller's, but one picture at a time.
 
     Raises:
         BundleError: the bundle is damaged or of another format.
@@ -150,6 +163,7 @@ class Recognizer:
         self._bundle = load_bundle(Path(bundle))
         self._lock = threading.RLock()
         self._max_faces, self._threads = max_faces, threads
+        self._overlaps = threads != 1 and usable_cores() > 1
         self._detector_info: SessionInfo | None = None
         if detector is None:
             session = self._open("detector", {"image"}, set(), runtime)
@@ -164,12 +178,14 @@ class Recognizer:
             detectors: tuple[FaceDetector, FaceDetector] = video, still
         else:
             detectors = detector, detector
+        looking = threading.Lock()
         outputs = {"emotion", "valence_arousal", "embedding"}
         expression = self._open("expression", {"image"}, outputs, runtime)
         voice = self._open("voice", {"features"}, {"emotion"}, runtime)
         self._expression_info, self._voice_info = expression.info, voice.info
         self._stages: _Stages | None = _Stages(
-            *detectors,
+            _InTurn(detectors[0], looking),
+            _InTurn(detectors[1], looking),
             ExpressionNetwork(expression, self._bundle.face),
             VoiceClassifier(voice, self._bundle.voice),
         )
@@ -310,9 +326,59 @@ class Recognizer:
                     f"waveform: expected a Waveform, got {type(waveform).__name__}; "
                     "wrap 16 kHz samples as Waveform(samples)"
                 )
-            source = _Source("the clip", True, waveform is not None, is_file=False)
-            sound = pieces(iter([waveform])) if waveform is not None else iter(())
-            return self._predict(stages, source, _in_order(clip), sound, tell)
+            # Frames are asked for in the caller's own thread: what makes them may know no other.
+            source = _Source("the clip", True, waveform is not None)
+            looks = self._looks(stages.video_detector, _in_order(clip))
+            sound = iter(()) if waveform is None else iter([waveform])
+            result = self._judged(stages, source, looks, sound, tell)
+            if not result.timeline and not source.has_audio:
+                raise MediaError(
+                    "the clip: no frames were given; a generator can be read only once"
+                )
+            _check_clip(source, result)
+            return result
+
+    def segments(
+        self,
+        clip: str | os.PathLike[str],
+        segment_s: float = 10.0,
+        *,
+        progress: Progress | None = None,
+    ) -> Generator[Segment]:
+        """What a long file shows and sounds like in each ``segment_s`` seconds, as they are judged.
+
+        Each segment is judged as a clip is, by frames and sound from its start up to its end: the same
+        selection, pooling and fusion. The last is as long as what is left; sound that ends less than a
+        second, or half a segment, after one has begun stays with the one before. Where a file has neither
+        picture nor sound there is no segment. People keep their track ids from segment to segment. Memory
+        does not grow with the file's length.
+
+        Args:
+            clip: a file that FFmpeg can play.
+            segment_s: seconds from one segment's start to the next; the first starts at 0.
+            progress: as ``predict`` takes it.
+
+        Returns:
+            Segments in order of time; the last also says what the file has lost. Other calls of this
+            Recognizer come in between. Who stops early closes the generator, or lets go of it.
+
+        Raises:
+            MediaError, RuntimeError: as ``predict``.
+            ValueError: ``segment_s`` is no positive number.
+
+        Example:
+            >>> from occam_sdk import Recognizer, demo_clip
+            >>> with Recognizer() as recognizer:
+            ...     for segment in recognizer.segments(demo_clip(), 2):
+            ...         print(f"{segment.start_s:.1f} to {segment.end_s:.1f} s: {segment.label}")
+            0.0 to 2.0 s: Happy
+            2.0 to 3.1 s: Happy
+        """
+        if not 0 < segment_s < math.inf:
+            raise ValueError(f"segment_s: expected a positive number of seconds, got {segment_s}")
+        with self._turn() as stages:
+            probe(clip)
+        return self._segments(stages.video_detector, Path(clip), segment_s, progress or _ignore)
 
     def stream(
         self,
@@ -380,39 +446,72 @@ class Recognizer:
         )
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
-        media = probe(path)
-        video, audio = VideoFile(path, self._threads), AudioFile(path)
-        source = _Source(str(path), media.has_video, media.has_audio, damage=video.damage)
-        result = self._predict(stages, source, iter(video), iter(audio), tell)
+        with self._opened(stages.video_detector, path) as (source, looks, sound):
+            result = self._judged(stages, source, looks, sound, tell)
+        _check_clip(source, result)
         if not result.timeline and result.duration_s == 0:
-            raise MediaError(f"{path}: nothing in it could be decoded; copy or download it again")
+            raise source.undecodable()
         return replace(
             result,
-            duration_s=max(video.end_s, audio.end_s),
-            truncated=video.damage.truncated or audio.damage.truncated,
-            notes=(*result.notes, *video.damage.notes, *audio.damage.notes),
+            duration_s=source.end_s,
+            truncated=source.truncated,
+            notes=(*result.notes, *source.notes),
         )
 
-    def _predict(
+    def _segments(
+        self, detector: FaceDetector, path: Path, segment_s: float, tell: Progress
+    ) -> Generator[Segment]:
+        with self._opened(detector, path) as (source, looks, sound):
+            pictures = Groups((number_of(look.time_s, segment_s), look) for look in looks)
+            sounds = Groups(in_segments(sound, segment_s))
+            count = 0
+            while coming := [n for n in (pictures.number, sounds.number) if n is not None]:
+                number = min(coming)
+                with self._turn() as stages:
+                    result = self._judged(
+                        stages, source, pictures.take(number), sounds.take(number), tell
+                    )
+                end_s, count = (number + 1) * segment_s, count + 1
+                if pictures.number is None and sounds.number is None:
+                    end_s = source.end_s
+                    notes = (*result.notes, *source.notes)
+                    result = replace(result, truncated=source.truncated, notes=notes)
+                    if count == 1:
+                        _check_clip(source, result)
+                result = replace(result, duration_s=end_s - number * segment_s)
+                yield Segment(number * segment_s, end_s, result)
+            if not count:
+                raise source.undecodable()
+
+    @contextmanager
+    def _opened(
+        self, detector: FaceDetector, path: Path
+    ) -> Iterator[tuple[_Source, Iterator[_Look], Iterator[Waveform]]]:
+        """A file's faces and sound; while some are judged, threads decode and find the next."""
+        media = probe(path)
+        video, audio = VideoFile(path, self._threads), AudioFile(path)
+        source = _Source(str(path), media.has_video, media.has_audio, (video, audio))
+        with (
+            ahead(iter(video), FRAMES_AHEAD * self._overlaps) as frames,
+            ahead(self._looks(detector, frames), LOOKS_AHEAD * self._overlaps) as looks,
+            ahead(audio.chunks(), SOUNDS_AHEAD * self._overlaps) as sound,
+        ):
+            yield source, looks, sound
+
+    def _judged(
         self,
         stages: _Stages,
         source: _Source,
-        frames: Iterator[Frame],
+        looks: Iterator[_Look],
         sound: Iterator[Waveform],
         tell: Progress,
     ) -> ClipResult:
-        watched = self._watch(stages, frames, tell)
-        if not source.is_file and len(watched) == 0 and not source.has_audio:
-            raise MediaError("the clip: no frames were given; a generator can be read only once")
-        if len(watched) == 1 and not source.has_audio and not source.damage.truncated:
-            raise MediaError(
-                f"{source.name}: has a single frame, a clip needs two; "
-                "use Recognizer.predict_image for a picture"
-            )
+        """The answer about these frames and what sounds meanwhile."""
+        watched = self._watch(stages.expression, looks, tell)
         timeline, tracks = self._tracks(watched)
         face = tracks[0].scores if tracks else None
         voice, voice_note, heard_s = self._listen(
-            stages.classifier, sound, _ignore if timeline else tell
+            stages.classifier, pieces(sound), _ignore if timeline else tell
         )
         notes = [] if source.has_video else ["no video track"]
         if face is None and source.has_video:
@@ -459,25 +558,32 @@ class Recognizer:
             tracks=tracks,
         )
 
-    def _watch(self, stages: _Stages, frames: Iterator[Frame], tell: Progress) -> Watched:
-        """Find, align and score the faces of every frame; crops are let go batch by batch."""
-        watched = Watched(self._bundle.face.chunks, self._max_faces)
-        waiting: list[_Sighting] = []
-        for row, (frame, found) in enumerate(follow(frames, stages.video_detector.detect)):
+    def _looks(self, detector: FaceDetector, frames: Iterator[Frame]) -> Iterator[_Look]:
+        """Find and align the faces of every frame, and let go of its picture."""
+        for frame, found in follow(frames, detector.detect):
             height, width = frame.image.shape[:2]
             faces = _largest_first(found)[:MAX_FACES]
             crops = self._crops(frame.image, faces)
+            yield _Look(frame.index, frame.time_s, width * height, faces, crops)
+
+    def _watch(
+        self, expression: ExpressionNetwork, looks: Iterator[_Look], tell: Progress
+    ) -> Watched:
+        """Score the faces of every frame; crops are let go batch by batch."""
+        watched = Watched(self._bundle.face.chunks, self._max_faces)
+        waiting: list[_Sighting] = []
+        for row, look in enumerate(looks):
             waiting += [
-                _Sighting(row, frame.time_s, face, crop)
-                for face, crop in zip(faces, crops, strict=True)
+                _Sighting(row, look.time_s, face, crop)
+                for face, crop in zip(look.faces, look.crops, strict=True)
             ]
-            watched.add_frame(frame.index, frame.time_s, width * height)
+            watched.add_frame(look.index, look.time_s, look.pixels)
             while len(waiting) >= BATCH:
-                _score(stages.expression, waiting[:BATCH], watched)
+                _score(expression, waiting[:BATCH], watched)
                 del waiting[:BATCH]
-            tell(frame.time_s)
+            tell(look.time_s)
         if waiting:
-            _score(stages.expression, waiting, watched)
+            _score(expression, waiting, watched)
         return watched
 
     def _scored(
@@ -579,6 +685,29 @@ class _Stages:
     classifier: VoiceClassifier
 
 
+class _InTurn:
+    """A detector whose networks are shared: a clip's thread and who asks about a picture take turns."""
+
+    def __init__(self, detector: FaceDetector, turn: threading.Lock) -> None:
+        self._detector, self._turn = detector, turn
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """As the detector does, when it is free."""
+        with self._turn:
+            return self._detector.detect(image)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A frame of so many pixels without its picture: the faces that count and their (N, S, S, 3) crops."""
+
+    index: int
+    time_s: float
+    pixels: int
+    faces: tuple[Face, ...]
+    crops: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, eq=False)
 class _Sighting:
     """A face of the ``row``-th frame that waits to be scored with its (S, S, 3) crop."""
@@ -591,13 +720,31 @@ class _Sighting:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a clip comes from, which tracks it has, and what its pictures have lost."""
+    """Where a clip comes from, which tracks it has, and what reading it has brought to light."""
 
     name: str
     has_video: bool
     has_audio: bool
-    is_file: bool = True
-    damage: Damage = field(default_factory=Damage)
+    files: tuple[VideoFile | AudioFile, ...] = ()
+
+    @property
+    def end_s(self) -> float:
+        """When the last that was decoded ends, in seconds."""
+        return max(file.end_s for file in self.files)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a track was cut short or damaged."""
+        return any(file.damage.truncated for file in self.files)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the tracks have lost."""
+        return [note for file in self.files for note in file.damage.notes]
+
+    def undecodable(self) -> MediaError:
+        """What to raise when nothing came out of it."""
+        return MediaError(f"{self.name}: nothing in it could be decoded; copy or download it again")
 
 
 def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: Watched) -> None:
@@ -607,6 +754,15 @@ def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: Watch
     for row, sighting in enumerate(batch):
         found = _face_scores(sighting.face, scored, row)
         watched.add_face(sighting.row, found, scored.embeddings[row])
+
+
+def _check_clip(source: _Source, result: ClipResult) -> None:
+    """Raise ``MediaError`` for a single frame without sound, unless it is what is left of a clip."""
+    if len(result.timeline) == 1 and not source.has_audio and not source.truncated:
+        raise MediaError(
+            f"{source.name}: has a single frame, a clip needs two; "
+            "use Recognizer.predict_image for a picture"
+        )
 
 
 def _ignore(_time_s: float) -> None:

@@ -377,6 +377,30 @@ class ClipResult:
         return json.dumps(self.to_dict(timeline=timeline), indent=indent, allow_nan=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """What a clip shows and sounds like from one time to another.
+
+    Attributes:
+        start_s, end_s: in seconds; the last segment ends with the clip.
+        result: of these seconds, as of a clip; times in it are the clip's.
+    """
+
+    start_s: float
+    end_s: float
+    result: ClipResult
+
+    @property
+    def label(self) -> str | None:
+        """The class with the highest score, or None when there is no evidence."""
+        return self.result.label
+
+    def to_dict(self, *, timeline: bool = False) -> dict[str, Any]:
+        """Plain JSON types; ``timeline=True`` adds the rows of the segment's frames."""
+        times = {"start_s": self.start_s, "end_s": self.end_s}
+        return times | self.result.to_dict(timeline=timeline)
+
+
 def scores_dict(scores: Sequence[float] | NDArray[np.float32]) -> dict[str, float]:
     """Scores under their labels, highest first."""
     named = zip(LABELS, map(float, scores), strict=True)

@@ -47,6 +47,10 @@ class OpenVINOSession:
         }
         if order.threads is not None and self._name in ("CPU", "AUTO"):
             self._config["INFERENCE_NUM_THREADS"] = str(order.threads)
+        if self._name == "CPU":
+            # It would bind each network to the same first cores: two threads, or two processes of one
+            # thread each, would wait for one core while others are idle.
+            self._config["ENABLE_CPU_PINNING"] = "NO"
         self._engine = ""
         try:
             self._compiled = self._compile(order)
