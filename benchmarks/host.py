@@ -35,7 +35,7 @@ def host() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores": machine.physical_cores(),
         "threads": machine.logical_cores(),
-        "threads_allowed": len(os.sched_getaffinity(0)),
+        "threads_allowed": machine.usable_cores(),
         "governor": machine.scaling_governor(),
         "memory_bytes": machine.memory_bytes(),
         "board": machine.board_model(),

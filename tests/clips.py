@@ -172,13 +172,14 @@ def _cover_packets(container: Any, cover: Image) -> list[Any]:
 
 def pair(path: Path, images: Sequence[Image], **how: Any) -> Path:
     """A clip in which each picture stands beside a mirrored one of half its size, on the left."""
-    height = images[0].shape[0]
-    both = []
-    for image in images:
-        small = image[::2, ::-2]
-        below = np.zeros((height - len(small), *small.shape[1:]), np.uint8)
-        both.append(np.hstack([np.vstack([small, below]), image]))
-    return write_clip(path, images=both, **how)
+    return write_clip(path, images=[beside_half(image) for image in images], **how)
+
+
+def beside_half(image: Image) -> Image:
+    """A picture beside its mirror image of half the size, on the left."""
+    small = image[::2, ::-2]
+    below = np.zeros((len(image) - len(small), *small.shape[1:]), np.uint8)
+    return np.hstack([np.vstack([small, below]), image])
 
 
 def threads() -> int:

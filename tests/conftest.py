@@ -27,3 +27,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def two_cores() -> Iterator[None]:
+    """A recognizer that is made has work for threads of its own, whatever the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("occam_sdk.recognizer.usable_cores", lambda: 2)
+        yield

@@ -18,6 +18,8 @@ from occam_sdk import recognizer as recognizers
 from occam_sdk.ahead import ahead
 from occam_sdk.video.decode import VideoFile
 
+pytestmark = pytest.mark.usefixtures("two_cores")
+
 
 def ahead_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "occam-ahead"]
@@ -27,14 +29,6 @@ def ahead_threads() -> list[str]:
 def nothing_left_behind() -> Iterator[None]:
     yield
     assert ahead_threads() == []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def two_cores() -> Iterator[None]:
-    """Else there is nothing to do at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recognizers, "usable_cores", lambda: 2)
-        yield
 
 
 # The helper

@@ -366,15 +366,21 @@ def test_where_no_runtime_loads_each_says_why(monkeypatch: pytest.MonkeyPatch) -
 # Threads
 
 
-def test_openvino_runs_on_as_many_threads_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled_with(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """Grows by a property of each network that OpenVINO compiles from now on."""
     compile_model, found = openvino.Core.compile_model, []
 
     def spy(*arguments: Any) -> Any:
         compiled = compile_model(*arguments)
-        found.append(compiled.get_property("INFERENCE_NUM_THREADS"))
+        found.append(compiled.get_property(name))
         return compiled
 
     monkeypatch.setattr(openvino.Core, "compile_model", spy)
+    return found
+
+
+def test_openvino_runs_on_as_many_threads_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compiled_with(monkeypatch, "INFERENCE_NUM_THREADS")
     wanted = scores(small_network(), on_cpu("openvino"))
     one = scores(small_network(), on_cpu("openvino", threads=1))
     assert found[1] == 1
@@ -385,14 +391,7 @@ def test_openvino_runs_on_as_many_threads_as_asked_for(monkeypatch: pytest.Monke
 def test_openvino_binds_no_network_to_a_core_that_another_may_be_bound_to(
     monkeypatch: pytest.MonkeyPatch, threads: int | None
 ) -> None:
-    compile_model, found = openvino.Core.compile_model, []
-
-    def spy(*arguments: Any) -> Any:
-        compiled = compile_model(*arguments)
-        found.append(compiled.get_property("ENABLE_CPU_PINNING"))
-        return compiled
-
-    monkeypatch.setattr(openvino.Core, "compile_model", spy)
+    found = compiled_with(monkeypatch, "ENABLE_CPU_PINNING")
     open_session(small_network(), on_cpu("openvino", threads=threads))
     assert found == [False]
 

@@ -27,13 +27,7 @@ from .test_cli import occam
 Image = NDArray[np.uint8]
 SIZE = 160
 
-
-@pytest.fixture(autouse=True, scope="module")
-def two_cores() -> Iterator[None]:
-    """Else there is nothing to do at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("occam_sdk.recognizer.usable_cores", lambda: 2)
-        yield
+pytestmark = pytest.mark.usefixtures("two_cores")
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ import numpy as np
 
 from occam_sdk.bundle import FEATURE_SETS
 from occam_sdk.labels import FERPLUS_LABELS
+from occam_sdk.machine import usable_cores
 
 from .cache import REPORT, load_cache, locked, sha256_of, write_whole
 from .observe import Observer, Seen, Settings
@@ -126,7 +127,7 @@ def _observe_all(
 ) -> None:
     started, done = time.perf_counter(), 0
     total = sum(part.last - part.first for part in parts)
-    count = min(workers or len(os.sched_getaffinity(0)), max(1, len(parts)))
+    count = min(workers or usable_cores(), max(1, len(parts)))
     with ProcessPoolExecutor(
         count, get_context("spawn"), initializer=_open_observer, initargs=(corpus.media, settings)
     ) as pool:

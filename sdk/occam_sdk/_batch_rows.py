@@ -87,6 +87,11 @@ def to_line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def to_cells(row: Row) -> list[Value]:
+    """A row's values as ``csv`` is to write them."""
+    return [str(value).lower() if isinstance(value, bool) else value for value in row.values()]
+
+
 def from_line(line: str) -> Row:
     """The row that ``to_line`` wrote.
 
@@ -139,10 +144,7 @@ def _write_csv(rows: Sequence[Row], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow(
-                str(value).lower() if isinstance(value, bool) else value for value in row.values()
-            )
+        writer.writerows(map(to_cells, rows))
 
 
 def _read_csv(path: Path) -> list[Row]:

@@ -55,9 +55,7 @@ class Overlay:
         if self._drawing is None or update is not self._update or image.shape != self._shape:
             self._update, self._shape = update, image.shape
             self._tracks = courses(update.result)
-            seen = [track.boxes_xyxy[track.seen] for track in self._tracks]
-            title = f"main face {self._tracks[0].name}" if len(self._tracks) > 1 else ""
-            self._drawing = Drawing(image.shape[:2], scale * np.concatenate(seen), title)
+            self._drawing = Drawing.of(self._tracks, image.shape[:2], scale)
         boxes = {
             face.face.track_id: scale * face.face.box_xyxy.astype(np.float64) for face in view.faces
         }

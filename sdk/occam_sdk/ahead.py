@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -40,7 +40,7 @@ def ahead(items: Iterable[T], most: int) -> Iterator[Iterator[T]]:
         try:
             yield iter(items)
         finally:
-            getattr(items, "close", int)()
+            _close(items)
         return
     made: SimpleQueue[T | _End] = SimpleQueue()
     room = threading.Semaphore(most)
@@ -56,7 +56,7 @@ def ahead(items: Iterable[T], most: int) -> Iterator[Iterator[T]]:
                         break
                     made.put(item)
             finally:  # here, where a generator that waits for another thread may wait
-                getattr(items, "close", int)()
+                _close(items)
         except BaseException as caught:  # whatever it is, the user is to know
             error = caught
         made.put(_End(error))
@@ -77,3 +77,9 @@ def ahead(items: Iterable[T], most: int) -> Iterator[Iterator[T]]:
         left.set()
         room.release()
         thread.join()
+
+
+def _close(items: Iterable[object]) -> None:
+    """Tell a generator that nobody will ask again; what is none holds nothing that must be let go."""
+    if isinstance(items, Generator):
+        items.close()

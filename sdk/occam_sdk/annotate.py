@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from .encode import Written, rewrite
 from .errors import MediaError
 from .labels import COLOURS, INKS, LABELS
-from .stretches import courses
+from .stretches import Course, courses
 from .types import ClipResult, Frame
 
 Image = NDArray[np.uint8]
@@ -63,13 +64,11 @@ def annotate(clip: Path, result: ClipResult, target: Path) -> Written:
     if not result.timeline:
         raise MediaError(f"{clip}: has no pictures to draw on; annotate a clip with a video track")
     faces = courses(result)
-    title = f"main face {faces[0].name}" if len(faces) > 1 else ""
     drawing: list[Drawing] = []
 
     def draw(frame: Frame) -> Image:
         if not drawing:
-            boxes = np.concatenate([face.boxes_xyxy[face.seen] for face in faces])
-            drawing.append(Drawing(frame.image.shape[:2], boxes, title))
+            drawing.append(Drawing.of(faces, frame.image.shape[:2]))
         place = min(frame.index, len(result.timeline) - 1)
         main, *others = (
             Shown(face.name, face.boxes_xyxy[place], face.smooth_scores[place]) for face in faces
@@ -107,6 +106,12 @@ class Drawing:
         self._title = title
         self._label = round(1.3 * self._line)  # height of what names a face, above its box
         self._corner = self._quietest_place(boxes_xyxy)
+
+    @classmethod
+    def of(cls, faces: Sequence[Course], shape: tuple[int, ...], scale: float = 1.0) -> Drawing:
+        """For a clip's faces, the main one first, in pictures ``scale`` times as large as the clip's."""
+        boxes = scale * np.concatenate([face.boxes_xyxy[face.seen] for face in faces])
+        return cls(shape, boxes, f"main face {faces[0].name}" if len(faces) > 1 else "")
 
     def _quietest_place(self, boxes_xyxy: NDArray[np.float64]) -> tuple[int, int]:
         """Left and top of the panel: in a corner, or between two."""

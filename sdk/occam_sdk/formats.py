@@ -23,7 +23,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from . import __version__
-from ._batch_rows import Row, result_figures
+from ._batch_rows import Row, result_figures, to_cells
 from .errors import BackendError
 from .labels import LABELS
 from .stretches import SMOOTH_S, Course, courses, heard
@@ -62,9 +62,7 @@ def to_csv(result: ClipResult | Iterable[Segment]) -> str:
     writer = csv.writer(file)
     if not isinstance(result, ClipResult):
         writer.writerow(SEGMENT_COLUMNS)
-        for segment in result:
-            figures = _segment_row(segment).values()
-            writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in figures)
+        writer.writerows(to_cells(_segment_row(segment)) for segment in result)
         return file.getvalue()
     writer.writerow(COLUMNS)
     for row, seen in _seen(result):

@@ -28,7 +28,7 @@ from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundl
 from .errors import BackendError, BackendWarning, BundleError, MediaError
 from .fusion import fuse
 from .machine import usable_cores
-from .media import probe
+from .media import MediaInfo, probe
 from .microphone import Microphone
 from .segments import Groups, in_segments, number_of
 from .sources import open_source
@@ -376,9 +376,10 @@ class Recognizer:
         """
         if not 0 < segment_s < math.inf:
             raise ValueError(f"segment_s: expected a positive number of seconds, got {segment_s}")
+        path, tell = Path(clip), progress or _ignore
         with self._turn() as stages:
-            probe(clip)
-        return self._segments(stages.video_detector, Path(clip), segment_s, progress or _ignore)
+            media = probe(path)
+        return self._segments(stages.video_detector, path, media, segment_s, tell)
 
     def stream(
         self,
@@ -446,7 +447,7 @@ class Recognizer:
         )
 
     def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
-        with self._opened(stages.video_detector, path) as (source, looks, sound):
+        with self._opened(stages.video_detector, path, probe(path)) as (source, looks, sound):
             result = self._judged(stages, source, looks, sound, tell)
         _check_clip(source, result)
         if not result.timeline and result.duration_s == 0:
@@ -459,9 +460,14 @@ class Recognizer:
         )
 
     def _segments(
-        self, detector: FaceDetector, path: Path, segment_s: float, tell: Progress
+        self,
+        detector: FaceDetector,
+        path: Path,
+        media: MediaInfo,
+        segment_s: float,
+        tell: Progress,
     ) -> Generator[Segment]:
-        with self._opened(detector, path) as (source, looks, sound):
+        with self._opened(detector, path, media) as (source, looks, sound):
             pictures = Groups((number_of(look.time_s, segment_s), look) for look in looks)
             sounds = Groups(in_segments(sound, segment_s))
             count = 0
@@ -485,10 +491,9 @@ class Recognizer:
 
     @contextmanager
     def _opened(
-        self, detector: FaceDetector, path: Path
+        self, detector: FaceDetector, path: Path, media: MediaInfo
     ) -> Iterator[tuple[_Source, Iterator[_Look], Iterator[Waveform]]]:
         """A file's faces and sound; while some are judged, threads decode and find the next."""
-        media = probe(path)
         video, audio = VideoFile(path, self._threads), AudioFile(path)
         source = _Source(str(path), media.has_video, media.has_audio, (video, audio))
         with (
