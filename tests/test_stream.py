@@ -474,7 +474,7 @@ def test_after_a_gap_nothing_of_what_was_before_is_judged() -> None:
 
 def test_waiting_for_a_source_ends_when_it_is_closed() -> None:
     closed = threading.Event()
-    items = again(lambda clock: iter(()), "nothing", closed)
+    items = again(lambda clock: iter(()), "nothing", closed, Clock())
     assert isinstance(next(items), Lost)
     closed.set()
     assert list(items) == []

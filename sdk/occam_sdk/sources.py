@@ -200,8 +200,14 @@ class Camera:
 
 
 def _capture(index: int) -> cv2.VideoCapture:
-    # The driver alone: OpenCV would try FFmpeg as well, and warn on stderr that it cannot.
-    return cv2.VideoCapture(index, cv2.CAP_V4L2)
+    # OpenCV warns on stderr of a camera that is not there; our error says it, and what to do.
+    log = cv2.utils.logging
+    level = log.getLogLevel()
+    log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        return cv2.VideoCapture(index, cv2.CAP_V4L2)  # the driver alone, and not FFmpeg as well
+    finally:
+        log.setLogLevel(level)
 
 
 class Address:
@@ -235,7 +241,10 @@ class Address:
 
     def items(self, closed: threading.Event) -> Iterator[Frame | Waveform | Lost]:
         """Pictures and sound by the stream's own timestamps; 0 is when it was first asked."""
-        return again(self._decoded, self.name, closed) if self.is_live else self._decoded(Clock())
+        clock = Clock()
+        if self.is_live:
+            return again(self._decoded, self.name, closed, clock)
+        return self._decoded(clock)
 
     def _decoded(self, clock: Clock) -> Iterator[Frame | Waveform]:
         opened, self._opened = self._opened or self._open(), None
@@ -292,7 +301,7 @@ def again(
     read: Callable[[Clock], Iterator[Any]],
     name: str,
     closed: threading.Event,
-    clock: Clock | None = None,
+    clock: Clock,
 ) -> Iterator[Any]:
     """What ``read`` gives, begun anew whenever it stops, after a while that grows; until closed.
 
@@ -300,9 +309,8 @@ def again(
         read: opens the source and gives what it sends.
         name: of the source.
         closed: ends it, also while it waits.
-        clock: of the source; None: it begins now.
+        clock: of the source.
     """
-    clock = clock or Clock()
     gone_s: float | None = None
     tries = 0
     while not closed.is_set():
