@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 import av
 
-from occam_sdk import OccamError, Recognizer
+from occam_sdk import ClipResult, OccamError, Recognizer
 from occam_sdk.media import probe
 
 MARKS_S: Final = (20, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 900, 1800, 3600)
@@ -33,21 +33,20 @@ def join(clip: Path, times: int, out: Path) -> None:
             stream.index: target.add_stream_from_template(stream)
             for stream in (*first.streams.video[:1], *first.streams.audio[:1])
         }
-        starts: defaultdict[int, int] = defaultdict(int)
+        start_s = Fraction(0)
         for _ in range(times):
-            ends: dict[int, int] = {}
+            end_s = Fraction(0)
             with av.open(str(clip)) as source:
                 for packet in source.demux([source.streams[index] for index in streams]):
                     if packet.dts is None or packet.pts is None:
                         continue
                     index, base = packet.stream.index, packet.time_base
-                    ends[index] = max(ends.get(index, 0), packet.pts + (packet.duration or 1))
-                    packet.pts += starts[index]
-                    packet.dts += starts[index]
+                    end_s = max(end_s, (packet.pts + (packet.duration or 1)) * base)
+                    packet.pts += round(start_s / base)
+                    packet.dts += round(start_s / base)
                     packet.stream, packet.time_base = streams[index], base
                     target.mux(packet)
-            for index, end in ends.items():
-                starts[index] += end
+            start_s += end_s  # of the longest stream: all begin again together
 
 
 def resident_mb(field: str) -> float:
@@ -60,6 +59,7 @@ def measure(clip: Path, *, streamed: bool, segment_s: float | None = None) -> di
     """Resident memory while the clip is judged, by the time in it, and the time of its last picture."""
     curve: list[dict[str, float]] = []
     left = list(MARKS_S)
+    last = (-1, 0.0)  # index and time of the last picture so far
 
     def look(time_s: float) -> None:
         if left and time_s >= left[0]:
@@ -73,22 +73,29 @@ def measure(clip: Path, *, streamed: bool, segment_s: float | None = None) -> di
         if streamed:
             for update in recognizer.stream(clip):
                 look(update.time_s)
-                rows = update.result.timeline
+                last = _last(update.result, last)
         elif segment_s is not None:
             for segment in recognizer.segments(clip, segment_s):
                 look(segment.end_s)
-                rows = segment.result.timeline
+                last = _last(segment.result, last)
         else:
-            rows = recognizer.predict(clip, progress=look).timeline
+            last = _last(recognizer.predict(clip, progress=look), last)
+        curve.append({"time_s": round(last[1], 1), "rss_mb": round(resident_mb("VmRSS"), 1)})
+        print(f"    end    {curve[-1]['rss_mb']:6.1f} MB", flush=True)
     stated_s = probe(clip).duration_s or 0.0
     return {
         "networks_loaded_mb": round(opened, 1),
         "curve": curve,
         "peak_mb": round(resident_mb("VmHWM"), 1),
-        "frames": rows[-1].index + 1,
-        "last_s": round(rows[-1].time_s, 3),
-        "before_the_stated_end_s": round(stated_s - rows[-1].time_s, 3),
+        "frames": last[0] + 1,
+        "last_s": round(last[1], 3),
+        "before_the_stated_end_s": round(stated_s - last[1], 3),
     }
+
+
+def _last(result: ClipResult, before: tuple[int, float]) -> tuple[int, float]:
+    """Index and time of the last picture: the rest of a clip may hold none, only sound."""
+    return (result.timeline[-1].index, result.timeline[-1].time_s) if result.timeline else before
 
 
 def main() -> None:

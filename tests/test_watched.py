@@ -204,6 +204,16 @@ def test_a_timeline_may_be_sent_to_another_process(timeline: Timeline) -> None:
     assert [row.to_dict() for row in copy] == [row.to_dict() for row in timeline]
 
 
+def test_a_timeline_stays_as_it_was_while_the_clip_goes_on() -> None:
+    watched = watch([0.5] * 20)
+    timeline, _ = watched.main_track()
+    before = [row.to_dict() for row in timeline]
+    for row in range(20, 100):
+        watched.add_frame(row, row / 25, PIXELS)
+        watched.add_face(row, seen(0.9), embedding(row))
+    assert [row.to_dict() for row in timeline] == before
+
+
 def test_a_timeline_tells_its_size_not_its_rows(timeline: Timeline) -> None:
     assert repr(timeline) == "<Timeline of 10 frames, 5 with the main face>"
 

@@ -21,13 +21,13 @@ LONGEST_LOOK_S: Final = (
 GONE_S: Final = 10.0  # a face that is away for longer than this,
 GONE_FRAMES: Final = 12  # and for more frames than these, has another track when it comes back
 
-_FRAME: Final = np.dtype([("index", np.int64), ("time_s", np.float64), ("pixels", np.int64)])
+_FRAME: Final = np.dtype([("index", np.int32), ("time_s", np.float64), ("pixels", np.int32)])
 _FACE: Final = np.dtype(
     [
-        ("row", np.int64),  # of its frame
-        ("confidence", np.float64),
-        ("valence", np.float64),
-        ("arousal", np.float64),
+        ("row", np.int32),  # of its frame
+        ("confidence", np.float32),
+        ("valence", np.float32),
+        ("arousal", np.float32),
         ("box_xyxy", np.float32, (4,)),
         ("landmarks", np.float32, (5, 2)),
         ("scores", np.float32, (len(LABELS),)),
@@ -38,7 +38,7 @@ _FACE: Final = np.dtype(
 class Watched:
     """Collects frames in order of time, and the scored faces of each as they become known.
 
-    What it holds grows by 24 bytes a frame and 116 bytes a face and frame, and not with the number
+    What it holds grows by 16 bytes a frame and 100 bytes a face and frame, and not with the number
     of faces that come and go: of those that are over only the ``most`` that count most are kept. Of the
     embeddings it keeps those that may still be picked, see ``Candidates``.
 
@@ -125,11 +125,10 @@ class Watched:
             picked = _core.select_frames(faces["scores"], self._chunks)
         if len(picked) == 0:
             return timeline, None
-        valence_arousal = np.stack([faces["valence"][picked], faces["arousal"][picked]], axis=1)
         return timeline, FrameScores(
             times_s=frames["time_s"][faces["row"][picked]],
             scores=faces["scores"][picked],
-            valence_arousal=valence_arousal.astype(np.float32),
+            valence_arousal=np.stack([faces["valence"][picked], faces["arousal"][picked]], axis=1),
             embeddings=np.stack([track.candidates[place] for place in picked.tolist()]),
         )
 
@@ -159,19 +158,19 @@ class Watched:
 class Timeline(Sequence[TimelineRow]):
     """A row for every frame of a clip, made when it is asked for; a part of it is a tuple of rows.
 
-    Nothing in it can be changed, and a row is a new value each time. It holds 28 bytes a frame and
-    116 a face, where the rows themselves would take 2 kB.
+    Nothing in it can be changed, and a row is a new value each time. It holds 20 bytes a frame and
+    100 a face, where the rows themselves would take 2 kB.
 
     Args:
-        frames: (T,) index, time and pixels of each, as ``Watched`` collects them.
-        faces: (K,) of one track, each of another frame, in order.
+        frames: (T,) index, time and pixels of each, as ``Watched`` collects them; kept, not copied.
+        faces: (K,) of one track, each of another frame, in order; kept, not copied.
         track_id: of that track.
     """
 
     def __init__(
         self, frames: NDArray[np.void], faces: NDArray[np.void], track_id: int | None
     ) -> None:
-        self._frames, self._faces, self.track_id = frames.copy(), faces.copy(), track_id
+        self._frames, self._faces, self.track_id = frames, faces, track_id
         self._places = np.full(len(frames), -1, np.int32)  # of each frame's face
         self._places[faces["row"]] = np.arange(len(faces))
 
@@ -254,7 +253,7 @@ class Candidates:
 
 
 class _Table:
-    """Rows of one dtype, in an array that doubles when it is full."""
+    """Rows of one dtype, in an array that doubles when it is full; a row that is in it never changes."""
 
     def __init__(self, dtype: np.dtype[np.void]) -> None:
         self._cells: NDArray[np.void] = np.empty(16, dtype)
@@ -265,11 +264,15 @@ class _Table:
 
     @property
     def rows(self) -> NDArray[np.void]:
+        """(count,) view, which stays as it is whatever is appended."""
         return self._cells[: self._count]
 
     def append(self, row: tuple[object, ...]) -> None:
         if self._count == len(self._cells):
-            self._cells = np.concatenate([self._cells, np.empty_like(self._cells)])
+            # The new half is left untouched: until it is written it takes no memory.
+            cells = np.empty(2 * self._count, self._cells.dtype)
+            cells[: self._count] = self._cells
+            self._cells = cells
         self._cells[self._count] = row
         self._count += 1
 
