@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from occam_sdk import LABELS, Face
 from occam_sdk.backends import open_session
 from occam_sdk.bundle import load_bundle
-from occam_sdk.recognizer import STILL_LONG_SIDE
+from occam_sdk.pipeline import STILL_LONG_SIDE
 from occam_sdk.video.faces import BundleDetector
 
 Image = NDArray[np.uint8]

@@ -29,7 +29,7 @@ from occam_sdk import Face, OccamError
 from occam_sdk.backends import Runtime, open_session
 from occam_sdk.bundle import Bundle, load_bundle
 from occam_sdk.labels import LABELS
-from occam_sdk.recognizer import STILL_LONG_SIDE
+from occam_sdk.pipeline import STILL_LONG_SIDE
 from occam_sdk.video.align import align_face
 from occam_sdk.video.decode import VideoFile
 from occam_sdk.video.expression import ExpressionNetwork

@@ -23,7 +23,7 @@ from occam_sdk.bundle import SPEECH, Bundle
 from occam_sdk.errors import BackendError
 from occam_sdk.fusion import fuse
 from occam_sdk.media import probe
-from occam_sdk.recognizer import MAX_FACES
+from occam_sdk.pipeline import MAX_FACES
 from occam_sdk.types import Face, FaceScores, Frame, ModalityScores
 from occam_sdk.video.aggregate import aggregate
 from occam_sdk.video.align import align_face

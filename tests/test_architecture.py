@@ -21,7 +21,7 @@ LAYERS = (
     {"_batch_journal", "bundle"},
     {"audio", "video"},
     {"encode", "fusion", "microphone", "segments", "sources", "stretches", "window"},
-    {"stills", "stream"},
+    {"pipeline", "stills", "stream"},
     {"annotate", "doctor", "formats", "plot", "recognizer", "report", "verify"},
     {"_batch_judge"},
     {"_batch_ray", "_batch_workers"},

@@ -1,4 +1,4 @@
-"""Recognizer: the only module that knows the order of the stages."""
+"""Recognizer: what users ask. It opens clips and sources, and lets one caller at a time into the stages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -20,16 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ahead import ahead
-from .audio.classifier import VoiceClassifier
-from .audio.decode import AudioFile, pieces
-from .audio.features import INSTALL_NOTE, SpeechFeatures, VoiceFeatures, open_extractor
-from .backends import BATCH, Runtime, Session, SessionInfo, open_session
+from .audio.decode import AudioFile
+from .audio.features import INSTALL_NOTE
+from .backends import BATCH, Runtime, SessionInfo
 from .bundle import DEFAULT_BUNDLE, SPEECH, SPEECH_FEATURES, Licence, load_bundle
-from .errors import BackendError, BackendWarning, BundleError, MediaError
-from .fusion import fuse
+from .errors import BackendWarning, MediaError
 from .machine import usable_cores
 from .media import MediaInfo, probe
 from .microphone import Microphone
+from .pipeline import MAX_FACES, Look, Pipeline, Progress, ignore
 from .segments import Groups, in_segments, number_of
 from .sources import open_source
 from .stream import Stream, StreamUpdate, check_timing
@@ -37,38 +35,22 @@ from .types import (
     ClipResult,
     Face,
     FaceScores,
-    FaceTrack,
     Frame,
-    FrameScores,
     ModalityScores,
     Segment,
-    TimelineRow,
     Waveform,
     check_image,
 )
-from .video.aggregate import aggregate
-from .video.align import align_face
 from .video.decode import VideoFile
-from .video.expression import ExpressionNetwork
-from .video.faces import BundleDetector, FaceDetector
-from .video.follow import follow
+from .video.faces import FaceDetector
 from .video.watched import Watched
 from .window import Scored
-
-MAX_FACES: Final = (
-    8  # of a clip's frame, the largest, are judged: a crowd in the background decides nothing
-)
-STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
 
 FRAMES_AHEAD: Final = 2  # of a file, that are decoded and wait: one of 4K takes 25 MB
 LOOKS_AHEAD: Final = (
     BATCH  # frames whose faces are cut out and wait: a batch while the last is scored
 )
 SOUNDS_AHEAD: Final = 64  # a second or more of sound
-
-NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -160,54 +142,28 @@ class Recognizer:
                 else "min_face_px: a detector of your own decides itself how small a face it looks for"
             )
         runtime = Runtime(backend, device, precision, threads, strict)
-        self._bundle = load_bundle(Path(bundle))
-        self._lock = threading.RLock()
-        self._max_faces, self._threads = max_faces, threads
-        self._overlaps = threads != 1 and usable_cores() > 1
-        self._detector_info: SessionInfo | None = None
-        if detector is None:
-            session = self._open("detector", {"image"}, set(), runtime)
-            self._detector_info = session.info
-            try:
-                video = BundleDetector(session, min_face_px=min_face_px)
-            except ValueError as error:
-                raise BundleError(
-                    f"{self._bundle.path / 'detector'}.onnx: {error}; get a complete copy of the bundle"
-                ) from error
-            still = BundleDetector(session, long_side=STILL_LONG_SIDE, min_face_px=min_face_px)
-            detectors: tuple[FaceDetector, FaceDetector] = video, still
-        else:
-            detectors = detector, detector
-        looking = threading.Lock()
-        outputs = {"emotion", "valence_arousal", "embedding"}
-        expression = self._open("expression", {"image"}, outputs, runtime)
-        voice = self._open("voice", {"features"}, {"emotion"}, runtime)
-        self._expression_info, self._voice_info = expression.info, voice.info
-        self._stages: _Stages | None = _Stages(
-            _InTurn(detectors[0], looking),
-            _InTurn(detectors[1], looking),
-            ExpressionNetwork(expression, self._bundle.face),
-            VoiceClassifier(voice, self._bundle.voice),
+        opened = load_bundle(Path(bundle))
+        pipeline = Pipeline(
+            opened, runtime, detector=detector, min_face_px=min_face_px, max_faces=max_faces
         )
-        self._speech: Session | None = None
-        if SPEECH in self._bundle.networks:
-            self._speech = self._open(SPEECH, {"samples"}, {"features"}, runtime)
-        self._speech_info = self._speech.info if self._speech else None
-        # Made when there is something to hear: openSMILE takes time to load.
-        self._features: SpeechFeatures | VoiceFeatures | None = None
-        if notes := self._notes():
-            warnings.warn("; ".join(notes), BackendWarning, stacklevel=2)
-
-    def _open(self, name: str, inputs: set[str], outputs: set[str], runtime: Runtime) -> Session:
-        session = open_session(self._bundle.network(name), runtime)
-        has_inputs, has_outputs = session.ports
-        if has_inputs != inputs or not outputs <= has_outputs:
-            raise BundleError(
-                f"{self._bundle.path / name}.onnx: expected inputs {sorted(inputs)} and outputs "
-                f"{sorted(outputs)}, got {sorted(has_inputs)} and {sorted(has_outputs)}; "
-                "get a complete copy of the bundle"
-            )
-        return session
+        self._lock = threading.RLock()
+        self._pipeline: Pipeline | None = pipeline
+        self._threads = threads
+        self._overlaps = threads != 1 and usable_cores() > 1
+        self._info = RecognizerInfo(
+            model=opened.name,
+            bundle=opened.path,
+            detector=pipeline.infos.get("detector"),
+            expression=pipeline.infos["expression"],
+            voice=pipeline.infos["voice"],
+            speech=pipeline.infos.get(SPEECH),
+            voice_features=_voice_features_info(opened.voice.feature_set),
+            licences=opened.licences,
+            # Each once: four networks on a device that is not there are one fact.
+            notes=tuple(dict.fromkeys(n for info in pipeline.infos.values() for n in info.notes)),
+        )
+        if self._info.notes:
+            warnings.warn("; ".join(self._info.notes), BackendWarning, stacklevel=2)
 
     def __enter__(self) -> Recognizer:
         return self
@@ -223,40 +179,17 @@ class Recognizer:
     def close(self) -> None:
         """Let go of networks and memory; a second call does nothing. Later calls raise ``RuntimeError``."""
         with self._lock:
-            self._stages = self._features = self._speech = None
+            self._pipeline = None
 
     def warmup(self) -> None:
         """Run every network once, so that the first clip is not the slowest."""
-        with self._turn() as stages:
-            stages.video_detector.detect(np.zeros((240, 320, 3), np.uint8))
-            size = self._bundle.face.input_size
-            stages.expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
-            count = self._bundle.voice.feature_count
-            stages.classifier.score(np.zeros((1, count), np.float32), (0.0,))
-            with suppress(BackendError):  # without openSMILE each result says so
-                self._voice_features().extract(_like_speech())
+        with self._turn() as pipeline:
+            pipeline.warmup()
 
     @property
     def info(self) -> RecognizerInfo:
         """What really runs, read back from the runtimes."""
-        return RecognizerInfo(
-            model=self._bundle.name,
-            bundle=self._bundle.path,
-            detector=self._detector_info,
-            expression=self._expression_info,
-            voice=self._voice_info,
-            speech=self._speech_info,
-            voice_features=_voice_features_info(self._bundle.voice.feature_set),
-            licences=self._bundle.licences,
-            notes=self._notes(),
-        )
-
-    def _notes(self) -> tuple[str, ...]:
-        """Each once: four networks on a device that is not there are one fact."""
-        sessions = (
-            self._detector_info, self._expression_info, self._voice_info, self._speech_info
-        )  # fmt: skip
-        return tuple(dict.fromkeys(note for info in sessions if info for note in info.notes))
+        return self._info
 
     def predict_image(self, image: NDArray[np.uint8]) -> tuple[FaceScores, ...]:
         """The faces of one picture, the largest first, and what each shows.
@@ -278,13 +211,8 @@ class Recognizer:
             ()
         """
         check_image(image)
-        with self._turn() as stages:
-            faces = _largest_first(stages.still_detector.detect(image))
-            found: list[FaceScores] = []
-            for start in range(0, len(faces), BATCH):
-                scored = self._scored(stages, image, faces[start : start + BATCH])
-                found += [face for face, _ in scored]
-            return tuple(found)
+        with self._turn() as pipeline:
+            return pipeline.still(image)
 
     def predict(
         self,
@@ -311,12 +239,12 @@ class Recognizer:
             TypeError, ValueError: frames or waveform are not as said above.
             RuntimeError: this Recognizer is closed.
         """
-        tell = progress or _ignore
-        with self._turn() as stages:
+        tell = progress or ignore
+        with self._turn() as pipeline:
             if isinstance(clip, (str, os.PathLike)):
                 if waveform is not None:
                     raise TypeError("waveform: a file brings its own sound; give frames with it")
-                return self._predict_file(stages, Path(clip), tell)
+                return self._predict_file(pipeline, Path(clip), tell)
             if isinstance(clip, bytes) or not isinstance(clip, Iterable):
                 raise TypeError(
                     f"clip: expected a file name or Frame values, got {type(clip).__name__}"
@@ -328,9 +256,9 @@ class Recognizer:
                 )
             # Frames are asked for in the caller's own thread: what makes them may know no other.
             source = _Source("the clip", True, waveform is not None)
-            looks = self._looks(stages.video_detector, _in_order(clip))
-            sound = iter(()) if waveform is None else iter([waveform])
-            result = self._judged(stages, source, looks, sound, tell)
+            looks = pipeline.looks(_in_order(clip))
+            sound = None if waveform is None else iter([waveform])
+            result = pipeline.judge(looks, sound, tell)
             if not result.timeline and not source.has_audio:
                 raise MediaError(
                     "the clip: no frames were given; a generator can be read only once"
@@ -376,10 +304,10 @@ class Recognizer:
         """
         if not 0 < segment_s < math.inf:
             raise ValueError(f"segment_s: expected a positive number of seconds, got {segment_s}")
-        path, tell = Path(clip), progress or _ignore
-        with self._turn() as stages:
+        path, tell = Path(clip), progress or ignore
+        with self._turn() as pipeline:
             media = probe(path)
-        return self._segments(stages.video_detector, path, media, segment_s, tell)
+        return self._segments(pipeline, path, media, segment_s, tell)
 
     def stream(
         self,
@@ -425,7 +353,7 @@ class Recognizer:
             'Happy'
         """
         with self._turn():  # opening a source may take seconds, in which others have theirs
-            live = _Live(self)
+            live = _Live(self._turn)
         check_timing(window_s, hop_s)  # before anything is opened
         begun_s = time.monotonic()
         opened = None
@@ -442,13 +370,15 @@ class Recognizer:
             microphone=heard,
             window_s=window_s,
             hop_s=hop_s,
-            watch=partial(Watched, self._bundle.face.chunks, self._max_faces),
+            watch=live.watched,
             on_update=on_update,
         )
 
-    def _predict_file(self, stages: _Stages, path: Path, tell: Progress) -> ClipResult:
-        with self._opened(stages.video_detector, path, probe(path)) as (source, looks, sound):
-            result = self._judged(stages, source, looks, sound, tell)
+    def _predict_file(self, pipeline: Pipeline, path: Path, tell: Progress) -> ClipResult:
+        with self._opened(pipeline, path, probe(path)) as (source, looks, sound):
+            result = pipeline.judge(
+                looks if source.has_video else None, sound if source.has_audio else None, tell
+            )
         _check_clip(source, result)
         if not result.timeline and result.duration_s == 0:
             raise source.undecodable()
@@ -460,22 +390,19 @@ class Recognizer:
         )
 
     def _segments(
-        self,
-        detector: FaceDetector,
-        path: Path,
-        media: MediaInfo,
-        segment_s: float,
-        tell: Progress,
+        self, pipeline: Pipeline, path: Path, media: MediaInfo, segment_s: float, tell: Progress
     ) -> Generator[Segment]:
-        with self._opened(detector, path, media) as (source, looks, sound):
+        with self._opened(pipeline, path, media) as (source, looks, sound):
             pictures = Groups((number_of(look.time_s, segment_s), look) for look in looks)
             sounds = Groups(in_segments(sound, segment_s))
             count = 0
             while coming := [n for n in (pictures.number, sounds.number) if n is not None]:
                 number = min(coming)
-                with self._turn() as stages:
-                    result = self._judged(
-                        stages, source, pictures.take(number), sounds.take(number), tell
+                with self._turn():
+                    result = pipeline.judge(
+                        pictures.take(number) if source.has_video else None,
+                        sounds.take(number) if source.has_audio else None,
+                        tell,
                     )
                 end_s, count = (number + 1) * segment_s, count + 1
                 if pictures.number is None and sounds.number is None:
@@ -491,236 +418,59 @@ class Recognizer:
 
     @contextmanager
     def _opened(
-        self, detector: FaceDetector, path: Path, media: MediaInfo
-    ) -> Iterator[tuple[_Source, Iterator[_Look], Iterator[Waveform]]]:
+        self, pipeline: Pipeline, path: Path, media: MediaInfo
+    ) -> Iterator[tuple[_Source, Iterator[Look], Iterator[Waveform]]]:
         """A file's faces and sound; while some are judged, threads decode and find the next."""
         video, audio = VideoFile(path, self._threads), AudioFile(path)
         source = _Source(str(path), media.has_video, media.has_audio, (video, audio))
         with (
             ahead(iter(video), FRAMES_AHEAD * self._overlaps) as frames,
-            ahead(self._looks(detector, frames), LOOKS_AHEAD * self._overlaps) as looks,
+            ahead(pipeline.looks(frames), LOOKS_AHEAD * self._overlaps) as looks,
             ahead(audio.chunks(), SOUNDS_AHEAD * self._overlaps) as sound,
         ):
             yield source, looks, sound
 
-    def _judged(
-        self,
-        stages: _Stages,
-        source: _Source,
-        looks: Iterator[_Look],
-        sound: Iterator[Waveform],
-        tell: Progress,
-    ) -> ClipResult:
-        """The answer about these frames and what sounds meanwhile."""
-        watched = self._watch(stages.expression, looks, tell)
-        timeline, tracks = self._tracks(watched)
-        face = tracks[0].scores if tracks else None
-        voice, voice_note, heard_s = self._listen(
-            stages.classifier, pieces(sound), _ignore if timeline else tell
-        )
-        notes = [] if source.has_video else ["no video track"]
-        if face is None and source.has_video:
-            notes.append("no face was found")
-        if not source.has_audio:
-            notes.append("no audio track")
-        elif voice_note:
-            notes.append(voice_note)
-        answer = self._fused(timeline, tracks, voice, notes)
-        return replace(answer, duration_s=max(watched.span_s, heard_s))
-
-    def _tracks(self, watched: Watched) -> tuple[Sequence[TimelineRow], tuple[FaceTrack, ...]]:
-        """The main face's rows, and what each of the faces that count most shows."""
-        tracks = tuple(
-            FaceTrack(
-                timeline.track_id,
-                aggregate(scored, self._bundle.face) if scored else None,
-                timeline,
-            )
-            for timeline, scored in watched.main_tracks()
-        )
-        return tracks[0].timeline if tracks else watched.main_track()[0], tracks
-
-    def _fused(
-        self,
-        timeline: Sequence[TimelineRow],
-        tracks: tuple[FaceTrack, ...],
-        voice: ModalityScores | None,
-        notes: list[str],
-    ) -> ClipResult:
-        face = tracks[0].scores if tracks else None
-        fused = fuse(face, voice, self._bundle.fusion)
-        return ClipResult(
-            scores=fused.scores,
-            valence=face.valence if face else None,
-            arousal=face.arousal if face else None,
-            status=fused.status,
-            face=face,
-            voice=voice,
-            weights=fused.weights,
-            timeline=timeline,
-            duration_s=0.0,
-            notes=tuple(notes),
-            tracks=tracks,
-        )
-
-    def _looks(self, detector: FaceDetector, frames: Iterator[Frame]) -> Iterator[_Look]:
-        """Find and align the faces of every frame, and let go of its picture."""
-        for frame, found in follow(frames, detector.detect):
-            height, width = frame.image.shape[:2]
-            faces = _largest_first(found)[:MAX_FACES]
-            crops = self._crops(frame.image, faces)
-            yield _Look(frame.index, frame.time_s, width * height, faces, crops)
-
-    def _watch(
-        self, expression: ExpressionNetwork, looks: Iterator[_Look], tell: Progress
-    ) -> Watched:
-        """Score the faces of every frame; crops are let go batch by batch."""
-        watched = Watched(self._bundle.face.chunks, self._max_faces)
-        waiting: list[_Sighting] = []
-        for row, look in enumerate(looks):
-            waiting += [
-                _Sighting(row, look.time_s, face, crop)
-                for face, crop in zip(look.faces, look.crops, strict=True)
-            ]
-            watched.add_frame(look.index, look.time_s, look.pixels)
-            while len(waiting) >= BATCH:
-                _score(expression, waiting[:BATCH], watched)
-                del waiting[:BATCH]
-            tell(look.time_s)
-        if waiting:
-            _score(expression, waiting, watched)
-        return watched
-
-    def _scored(
-        self, stages: _Stages, image: NDArray[np.uint8], faces: tuple[Face, ...]
-    ) -> list[Scored]:
-        """What the faces of one picture show, at most a batch of them."""
-        scored = stages.expression.score(self._crops(image, faces), np.zeros(len(faces)))
-        return [
-            (_face_scores(face, scored, row), scored.embeddings[row])
-            for row, face in enumerate(faces)
-        ]
-
-    def _crops(self, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> NDArray[np.uint8]:
-        """(N, S, S, 3) uint8, the faces aligned."""
-        size, template = self._bundle.face.input_size, self._bundle.face.template
-        crops = np.empty((len(faces), size, size, 3), np.uint8)
-        for row, face in enumerate(faces):
-            crops[row] = align_face(image, face.landmarks, template, size)
-        return crops
-
-    def _listen(
-        self, classifier: VoiceClassifier, sound: Iterator[Waveform], tell: Progress
-    ) -> tuple[ModalityScores | None, str, float]:
-        """The voice's scores or None, why there are none, and how long it was listened to."""
-        features: list[NDArray[np.float32]] = []
-        starts_s: list[float] = []
-        heard_s, why_not = 0.0, NO_SPEECH
-        for piece in sound:
-            heard_s += piece.duration_s
-            tell(piece.start_s + piece.duration_s)
-            try:
-                found = self._voice_features().extract(piece)
-            except BackendError as error:  # read on all the same: what the file has lost counts
-                found, why_not = None, f"the voice was not judged: {error}"
-            if found is not None:
-                features.append(found)
-                starts_s.append(piece.start_s)
-        if not features:
-            return None, why_not, heard_s
-        return classifier.score(np.stack(features), tuple(starts_s)), "", heard_s
-
-    def _voice_features(self) -> SpeechFeatures | VoiceFeatures:
-        if self._features is None:
-            self._features = open_extractor(self._bundle.voice.feature_set, self._speech)
-        return self._features
-
     @contextmanager
-    def _turn(self) -> Iterator[_Stages]:
+    def _turn(self) -> Iterator[Pipeline]:
         """One caller at a time, and none after ``close``."""
         with self._lock:
-            if self._stages is None:
+            if self._pipeline is None:
                 raise RuntimeError("this Recognizer is closed; make a new one")
-            yield self._stages
+            yield self._pipeline
 
 
 class _Live:
     """What a stream asks of a recognizer, a turn at a time: clips and pictures come in between."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._recognizer = recognizer
+    def __init__(self, turn: Callable[[], AbstractContextManager[Pipeline]]) -> None:
+        self._turn = turn
+
+    def watched(self) -> Watched:
+        """What collects the pictures of a window."""
+        with self._turn() as pipeline:
+            return pipeline.watched()
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one picture."""
-        with self._recognizer._turn() as stages:
-            return stages.video_detector.detect(image)
+        with self._turn() as pipeline:
+            return pipeline.detect(image)
 
     def score(self, image: NDArray[np.uint8], faces: tuple[Face, ...]) -> list[Scored]:
         """What the largest of the faces show."""
-        faces = _largest_first(faces)[:MAX_FACES]
-        if not faces:
-            return []
-        with self._recognizer._turn() as stages:
-            return self._recognizer._scored(stages, image, faces)
+        with self._turn() as pipeline:
+            return pipeline.score(image, faces)
 
     def hear(self, waveform: Waveform) -> tuple[ModalityScores | None, str]:
         """What the voice of a window says, or why nothing."""
-        with self._recognizer._turn() as stages:
-            voice, why, _ = self._recognizer._listen(stages.classifier, iter([waveform]), _ignore)
-        return voice, why
+        with self._turn() as pipeline:
+            return pipeline.hear(waveform)
 
     def conclude(
         self, watched: Watched, voice: ModalityScores | None, notes: tuple[str, ...]
     ) -> ClipResult:
         """The answer about a window."""
-        timeline, tracks = self._recognizer._tracks(watched)
-        found = bool(tracks) and tracks[0].scores is not None
-        why = [] if found else ["no face was found" if len(watched) else "no pictures"]
-        answer = self._recognizer._fused(timeline, tracks, voice, [*why, *notes])
-        return replace(answer, duration_s=watched.span_s)
-
-
-@dataclass(frozen=True, eq=False)
-class _Stages:
-    """The stages that hold a network."""
-
-    video_detector: FaceDetector
-    still_detector: FaceDetector
-    expression: ExpressionNetwork
-    classifier: VoiceClassifier
-
-
-class _InTurn:
-    """A detector whose networks are shared: a clip's thread and who asks about a picture take turns."""
-
-    def __init__(self, detector: FaceDetector, turn: threading.Lock) -> None:
-        self._detector, self._turn = detector, turn
-
-    def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
-        """As the detector does, when it is free."""
-        with self._turn:
-            return self._detector.detect(image)
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """A frame of so many pixels without its picture: the faces that count and their (N, S, S, 3) crops."""
-
-    index: int
-    time_s: float
-    pixels: int
-    faces: tuple[Face, ...]
-    crops: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class _Sighting:
-    """A face of the ``row``-th frame that waits to be scored with its (S, S, 3) crop."""
-
-    row: int
-    time_s: float
-    face: Face
-    crop: NDArray[np.uint8]
+        with self._turn() as pipeline:
+            return pipeline.conclude(watched, voice, notes)
 
 
 @dataclass(frozen=True)
@@ -752,15 +502,6 @@ class _Source:
         return MediaError(f"{self.name}: nothing in it could be decoded; copy or download it again")
 
 
-def _score(expression: ExpressionNetwork, batch: list[_Sighting], watched: Watched) -> None:
-    """Score a batch of faces and remember them."""
-    times_s = np.array([sighting.time_s for sighting in batch], np.float64)
-    scored = expression.score(np.stack([sighting.crop for sighting in batch]), times_s)
-    for row, sighting in enumerate(batch):
-        found = _face_scores(sighting.face, scored, row)
-        watched.add_face(sighting.row, found, scored.embeddings[row])
-
-
 def _check_clip(source: _Source, result: ClipResult) -> None:
     """Raise ``MediaError`` for a single frame without sound, unless it is what is left of a clip."""
     if len(result.timeline) == 1 and not source.has_audio and not source.truncated:
@@ -768,10 +509,6 @@ def _check_clip(source: _Source, result: ClipResult) -> None:
             f"{source.name}: has a single frame, a clip needs two; "
             "use Recognizer.predict_image for a picture"
         )
-
-
-def _ignore(_time_s: float) -> None:
-    """What is told to nobody."""
 
 
 def _in_order(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -789,21 +526,6 @@ def _in_order(frames: Iterable[Frame]) -> Iterator[Frame]:
             )
         last_s = frame.time_s
         yield frame
-
-
-def _largest_first(faces: tuple[Face, ...]) -> tuple[Face, ...]:
-    return tuple(sorted(faces, key=lambda face: -face.area))
-
-
-def _face_scores(face: Face, scored: FrameScores, row: int) -> FaceScores:
-    valence, arousal = scored.valence_arousal[row].tolist()
-    return FaceScores(face, scored.scores[row], valence, arousal)
-
-
-def _like_speech() -> Waveform:
-    """Two seconds of noise, loud and quiet by turns, that pass for speech: to warm up what hears."""
-    level = np.where(np.arange(32_000) % 8_000 < 4_000, 0.1, 0.001)
-    return Waveform((level * np.random.default_rng(0).uniform(-1, 1, 32_000)).astype(np.float32))
 
 
 def _voice_features_info(feature_set: str) -> str:

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from occam_sdk.backends import SessionInfo
-from occam_sdk.recognizer import STILL_LONG_SIDE
+from occam_sdk.pipeline import STILL_LONG_SIDE
 from occam_sdk.video.faces import BundleDetector
 
 from ..fit import is_fast_in_bfloat16, update_average
