@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,48 @@ def test_a_pause_in_the_timestamps_is_kept_and_told(tmp_path):
     assert (second.start_s, second.duration_s) == pytest.approx((2.0, 2.0), abs=0.03)
     assert "no sound from 1.0 s to 2.0 s" in audio.damage.notes
     assert not audio.damage.truncated
+
+
+def retimed(path: Path, sound: np.ndarray, retime: Callable[[float], float]) -> Path:
+    """A clip of this 44.1 kHz sound, its packets' times changed."""
+    with clips.av.open(str(path), "w") as container:
+        for packet in clips.sound_packets(container, sound, codec="pcm_s16le"):
+            time_s = retime(float(packet.pts * packet.time_base))
+            packet.pts = packet.dts = round(time_s / packet.time_base)
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("rate", [0.98, 0.999, 1.001, 1.02])
+def test_a_sound_card_whose_clock_is_off_never_runs_away_from_the_pictures(tmp_path, rate):
+    """Small steps add up to a pause, or to an overlap that is left out, and no further."""
+    path = retimed(tmp_path / "clip.mkv", clips.tone(60.0), lambda time_s: time_s * rate)
+    audio = AudioFile(path)
+    chunks = list(audio.chunks())
+    assert audio.end_s == pytest.approx(60 * rate, abs=GAP_S + 0.05)
+    steps_s = np.diff([chunk.start_s for chunk in chunks])
+    assert (steps_s > 0).all()
+    heard_s = sum(chunk.duration_s for chunk in chunks)
+    assert heard_s == pytest.approx(min(60, 60 * rate), abs=GAP_S + 0.05)
+    left_out = [note for note in audio.damage.notes if "overlaps" in note]
+    assert bool(left_out) == (rate == 0.98)
+    assert not audio.damage.truncated
+
+
+def test_recordings_that_were_joined_and_begin_at_zero_again_play_one_after_the_other(tmp_path):
+    """Camera files that were copied behind one another, byte by byte."""
+    path = tmp_path / "joined.ts"
+    part = clips.write_clip(tmp_path / "part.ts", sound=clips.tone(3.0), sound_codec="mp2")
+    path.write_bytes(3 * part.read_bytes())
+    audio = AudioFile(path)
+    assert sum(piece.duration_s for piece in audio) == pytest.approx(9.0, abs=0.2)
+    assert audio.end_s == pytest.approx(9.0, abs=0.2)
+
+
+def test_timestamps_that_stand_still_cost_no_sound(tmp_path):
+    path = retimed(tmp_path / "clip.mkv", clips.tone(4.0), lambda time_s: min(time_s, 1.0))
+    audio = AudioFile(path)
+    assert sum(piece.duration_s for piece in audio) == pytest.approx(4.0, abs=0.1)
 
 
 def test_a_file_without_sound_has_no_pieces(tmp_path):

@@ -41,6 +41,7 @@ STATED_LENGTH: Final = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flac
 """Formats whose header says how long the clip is; for others FFmpeg reckons with what it finds."""
 
 SHORTFALL_S: Final = 0.5  # this much less than the header says is a file that was cut
+RESET_S: Final = 1.0  # a step back as long as this is a clock set anew, as in joined recordings
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..media import Damage, audio_stream, decode, open_media, start_s, time_s
+from ..media import RESET_S, Damage, audio_stream, decode, open_media, start_s, time_s
 from ..types import RATE_HZ, Waveform
 
 PIECE_S: Final = 6.0
@@ -48,14 +49,26 @@ class AudioFile:
             if stream is None:
                 return
             start, position_s = start_s(container), None
+            last_pts, overlaps, left_out_s = -math.inf, False, 0.0
             resampler = Resampler()
             for sound in decode(container, stream, self.damage):
                 due_s = time_s(sound, stream, start)
                 if position_s is None:
                     position_s = due_s or 0.0
-                elif due_s is not None and due_s > position_s + GAP_S:
-                    self.damage.notes.append(f"no sound from {position_s:.1f} s to {due_s:.1f} s")
-                    position_s = due_s
+                elif due_s is not None:
+                    late_s = due_s - position_s
+                    if late_s > GAP_S:
+                        told = f"no sound from {position_s:.1f} s to {due_s:.1f} s"
+                        self.damage.notes.append(told)
+                        position_s = due_s
+                    elif late_s < -RESET_S:
+                        start += late_s
+                    # Many small overlaps, or a sound card whose clock is fast, must not add up.
+                    overlaps = -RESET_S <= late_s < (0 if overlaps else -GAP_S)
+                    stands, last_pts = sound.pts <= last_pts, sound.pts
+                    if overlaps and not stands:
+                        left_out_s += sound.samples / sound.sample_rate
+                        continue
                 for samples in resampler.feed(sound):
                     yield Waveform(samples, position_s)
                     position_s = self.end_s = position_s + len(samples) / RATE_HZ
@@ -63,6 +76,10 @@ class AudioFile:
                 assert position_s is not None  # there is a rest only after a sound
                 yield Waveform(samples, position_s)
                 position_s = self.end_s = position_s + len(samples) / RATE_HZ
+            if left_out_s:
+                self.damage.notes.append(
+                    f"{left_out_s:.1f} s of sound left out: by its timestamps it overlaps what comes before"
+                )
 
 
 class Resampler:

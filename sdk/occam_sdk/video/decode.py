@@ -13,14 +13,13 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from ..media import PYAV, Damage, decode, open_media, start_s, time_s, video_stream
+from ..media import PYAV, RESET_S, Damage, decode, open_media, start_s, time_s, video_stream
 from ..types import Frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-RESET_S: Final = 1.0  # a step back as long as this is a clock set anew, as in joined recordings
 TICK_S: Final = 0.001  # what a shorter step back becomes
 WIDEST: Final = 2.5  # width of a pixel by its height, or the inverse; more is a mistake
 DEFAULT_RATE_HZ: Final = 25.0  # for a frame without a timestamp in a stream without a frame rate
