@@ -110,7 +110,7 @@ class Recognizer:
     lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. A
     bundle that hears with openSMILE, as the paper's perceptron does, needs the extra ``audio``; without it
     the face alone is judged, and a result with a voice to judge says so in its notes. Memory does
-    not grow with a clip's length but for its timeline, about 150 bytes for every face of every frame.
+    not grow with a clip's length but for its timeline, 16 bytes a frame and 100 for a face in it.
 
     Example:
         >>> from occam_sdk import Recognizer, demo_clip
