@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import threading
 import time
@@ -15,6 +16,8 @@ import pytest
 
 from occam_sdk import BackendError, MediaError, Recognizer, Waveform, demo_clip, microphone, sources
 from occam_sdk.microphone import Microphone
+from occam_sdk.sources import Lost
+from occam_sdk.stream import StreamUpdate
 from occam_sdk.types import RATE_HZ
 
 from .soundcards import TONE_HZ, WAY_S, Card, InputStream, Soundcards
@@ -163,21 +166,52 @@ def test_closing_ends_it_within_a_second(plug: Plug) -> None:
     assert card.opened[0].closed
 
 
-def test_one_that_vanishes_ends_the_stream_with_its_name(plug: Plug) -> None:
-    plug(Card("built-in"), Card("USB", blocks=5), Card("speakers", inputs=0))
-    hearing = Microphone("usb", time.monotonic())
-    with pytest.raises(
-        MediaError, match=r"microphone 1 \(USB\): sends no more; .* another: 0 \(built-in\)$"
-    ):
-        list(stream(Simple(), microphone=hearing))
+def test_one_that_vanishes_is_asked_again_and_heard_when_it_is_back(
+    plug: Plug, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "BACK_OFF_S", (0.05,))
+    card = Card("USB", blocks=20)
+    plug(Card("built-in"), card, Card("speakers", inputs=0))
+    begun_s = time.monotonic()
+    with stream(Simple(), microphone=Microphone("usb", begun_s), hop_s=0.25) as alone:
+        gaps: list[StreamUpdate] = []
+        for update in alone:
+            if update.result.notes[0].startswith("microphone"):
+                gaps.append(update)
+            if "is back" in update.result.notes[0]:
+                break
+            card.busy = len(gaps) < 3  # it is still unplugged
+    assert gaps[-1].result.notes == ("microphone 1 (USB) is back",)
+    assert 0.1 < gaps[-1].gap_s < time.monotonic() - begun_s
+    first, second = (gap.result.notes[0] for gap in gaps[:2])
+    assert first.startswith(
+        "microphone 1 (USB): sends no more; plug it in again, or name another: "
+    )
+    assert second.startswith("microphone 1 (USB): cannot be opened")
+    assert all(opened.closed for opened in card.opened)
+
+
+def test_pictures_go_on_without_it(
+    plug: Plug, monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer
+) -> None:
+    plug(Card("USB", blocks=5))
+    monkeypatch.setattr(sources, "_capture", Plugged([10**6]))
+    with recognizer.stream(0, microphone=True, window_s=1.0, hop_s=0.25) as both:
+        for update in both:
+            assert update.gap_s == 0
+            if any("sends no more" in note for note in update.result.notes):
+                break
+    assert len(update.result.timeline) > 1
 
 
 def test_one_that_falls_silent_has_vanished(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microphone, "SILENT_S", 0.2)
     monkeypatch.setattr(InputStream, "active", True)
     plug(Card("USB", blocks=5))
-    with pytest.raises(MediaError, match=r"sends no more; .* another: none"):
-        list(Microphone(True, 0.0).items(threading.Event()))
+    items = Microphone(True, 0.0).items(threading.Event())
+    lost = next(item for item in items if isinstance(item, Lost))
+    assert lost.is_sound
+    assert re.search(r"sends no more; .* another: none; asked again in 0.5 s$", lost.why)
 
 
 # Mistakes

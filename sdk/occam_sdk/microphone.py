@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import av
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .audio.decode import Resampler
 from .errors import BackendError, MediaError
+from .sources import Clock, Lost, again
 from .types import RATE_HZ, Waveform
 
 BLOCK_S: Final = 0.02  # that the driver hands over at once
@@ -27,7 +29,9 @@ POLL_S: Final = 0.1
 
 
 class Microphone:
-    """What a microphone hears.
+    """What a microphone hears; one that is gone is asked again.
+
+    PortAudio lists devices once in a process: what is plugged in again is heard if it is still what it was.
 
     Args:
         device: number or part of the name, as ``python -m sounddevice`` lists them; True: the
@@ -57,19 +61,22 @@ class Microphone:
         info = self._find(device)
         self._index: int = info["index"]
         self.name = f"microphone {info['index']} ({info['name']})"
-        asked = {
+        self._asked = {
             "device": self._index,
             "channels": min(CHANNELS, info["max_input_channels"]),
             "dtype": "float32",
         }
+        self._rate_hz = self._rate(round(info["default_samplerate"]))
+        self._opened: Any | None = self._open()
+
+    def _open(self) -> Any:
         try:
-            self._rate_hz = self._rate(asked, round(info["default_samplerate"]))
-            self._opened = self._sounddevice.InputStream(
+            return self._sounddevice.InputStream(
                 samplerate=self._rate_hz,
                 blocksize=round(BLOCK_S * self._rate_hz),
                 latency=BUFFER_S,
                 callback=self._hear,
-                **asked,
+                **self._asked,
             )
         except self._sounddevice.PortAudioError as error:
             raise MediaError(
@@ -101,10 +108,10 @@ class Microphone:
             ", ".join(each for index, each in listed(self._sounddevice) if index != own) or "none"
         )
 
-    def _rate(self, asked: dict[str, Any], default_hz: int) -> int:
+    def _rate(self, default_hz: int) -> int:
         """16 kHz if the device has it, else what it likes best."""
         try:
-            self._sounddevice.check_input_settings(samplerate=RATE_HZ, **asked)
+            self._sounddevice.check_input_settings(samplerate=RATE_HZ, **self._asked)
         except self._sounddevice.PortAudioError:
             return default_hz
         return RATE_HZ
@@ -120,21 +127,27 @@ class Microphone:
         self.overflows += bool(status.input_overflow)
         self._blocks.put((samples.copy(), now_s - way_s - self._begun_s))
 
-    def items(self, closed: threading.Event) -> Iterator[Waveform]:
-        """What it hears from now on, some hundredths of a second at a time, timed when it sounded.
+    def items(self, closed: threading.Event) -> Iterator[Waveform | Lost]:
+        """What it hears from now on, some hundredths of a second at a time, timed when it sounded."""
 
-        Raises:
-            MediaError: it cannot be started, or is gone.
-        """
+        def heard(_clock: Clock) -> Iterator[Waveform]:
+            return self._heard(closed)
+
+        for item in again(heard, self.name, closed, Clock(self._begun_s)):
+            yield replace(item, is_sound=True) if isinstance(item, Lost) else item
+
+    def _heard(self, closed: threading.Event) -> Iterator[Waveform]:
+        opened, self._opened = self._opened or self._open(), None
+        self._blocks = queue.SimpleQueue()
         resampler = Resampler()
         try:
-            self._opened.start()
+            opened.start()
             last_s = time.monotonic()
             while not closed.is_set():
                 try:
                     samples, time_s = self._blocks.get(timeout=POLL_S)
                 except queue.Empty:
-                    if not self._opened.active or time.monotonic() > last_s + SILENT_S:
+                    if not opened.active or time.monotonic() > last_s + SILENT_S:
                         raise MediaError(
                             f"{self.name}: sends no more; plug it in again, or name another: "
                             f"{self._others()}"
@@ -149,8 +162,8 @@ class Microphone:
                 f"{self.name}: fails ({error}); plug it in again, or name another: {self._others()}"
             ) from error
         finally:
-            self._opened.abort()
-            self._opened.close()
+            opened.abort()
+            opened.close()
 
 
 def load_sounddevice() -> Any:

@@ -323,7 +323,8 @@ class Recognizer:
 
         Every ``hop_s`` seconds the last ``window_s`` are judged as a clip is. A live source is never waited
         for: under load the oldest frames are dropped and counted. One that vanishes is asked again after
-        a while that grows to 8 s; meanwhile each update says how long it has been gone.
+        a while that grows to 8 s; meanwhile each update says how long it has been gone. Without its
+        microphone a camera's stream goes on, with a note.
 
         Args:
             source: a camera's index, an address as ``rtsp://camera/1``, a file; None: frames and sound

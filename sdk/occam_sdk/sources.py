@@ -41,11 +41,13 @@ class Lost:
         time_s: now, on the stream's clock.
         gap_s: since when, in seconds.
         why: in plain words.
+        is_sound: whether it is sound that is lost, and not pictures.
     """
 
     time_s: float
     gap_s: float
     why: str
+    is_sound: bool = False
 
 
 class Source(Protocol):
@@ -326,7 +328,9 @@ def again(
                     return
                 yield item
         except (av.error.FFmpegError, MediaError, OSError) as error:
-            why = str(error)
+            why = str(error).removeprefix(f"{name}: ")
+        if closed.is_set():
+            return
         now_s = clock.now_s()
         gone_s = now_s if gone_s is None else gone_s
         wait_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]

@@ -149,6 +149,7 @@ class Stream:
         self._pushed = {"frame": -math.inf, "audio": -math.inf}
         self._count = 0
         self._overflows = 0  # that were told
+        self._deaf = "no audio track"  # why nothing is heard, where it is so
         self._newest: Frame | None = None
         self._seen: tuple[FaceScores, ...] = ()
         self._inbox = _Inbox(drops=all(each.is_live for each in self._sources))
@@ -303,6 +304,9 @@ class Stream:
                 self._window.add_sound(item)
                 if self._is_due(end_s(item) - LATE_SOUND_S, begun_s=item.start_s):
                     self._tell(end_s(item) - LATE_SOUND_S)
+            elif item.is_sound and len(self._sources) > 1:
+                self._window.clear_sound()  # the pictures go on, and a note with them
+                self._deaf = item.why
             else:
                 self._window.clear()
                 self._due_s = None
@@ -320,7 +324,7 @@ class Stream:
         if self._due_s is not None and self._due_s <= time_s:
             self._due_s += self._hop_s * (1 + (time_s - self._due_s) // self._hop_s)
         self._window.let_go(time_s)
-        voice, why = None, "no audio track"
+        voice, why = None, self._deaf
         if (sound := self._window.sound(time_s)) is not None:
             voice, why = self._judge.hear(sound)
         notes = () if voice is not None else (why,)

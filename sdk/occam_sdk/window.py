@@ -65,6 +65,10 @@ class Window:
     def clear(self) -> None:
         """Forget everything."""
         self._frames.clear()
+        self.clear_sound()
+
+    def clear_sound(self) -> None:
+        """Forget what was heard."""
         self._sound.clear()
 
     def watched(self) -> Watched:
