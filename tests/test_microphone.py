@@ -166,6 +166,15 @@ def test_closing_ends_it_within_a_second(plug: Plug) -> None:
     assert card.opened[0].closed
 
 
+def test_closing_before_it_was_heard_lets_go_of_it(plug: Plug) -> None:
+    card = Card("USB")
+    plug(card)
+    closed = threading.Event()
+    closed.set()
+    assert list(Microphone(True, time.monotonic()).items(closed)) == []
+    assert card.opened[0].closed
+
+
 def test_one_that_vanishes_is_asked_again_and_heard_when_it_is_back(
     plug: Plug, monkeypatch: pytest.MonkeyPatch
 ) -> None:

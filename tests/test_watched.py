@@ -214,6 +214,12 @@ def test_a_timeline_stays_as_it_was_while_the_clip_goes_on() -> None:
     assert [row.to_dict() for row in timeline] == before
 
 
+def test_frames_may_be_numbered_by_milliseconds_since_1970() -> None:
+    watched = Watched(16)
+    watched.add_frame(1_795_482_010_000, 0.0, PIXELS)
+    assert watched.main_track()[0][0].index == 1_795_482_010_000
+
+
 def test_a_timeline_tells_its_size_not_its_rows(timeline: Timeline) -> None:
     assert repr(timeline) == "<Timeline of 10 frames, 5 with the main face>"
 

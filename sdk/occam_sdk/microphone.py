@@ -133,8 +133,12 @@ class Microphone:
         def heard(_clock: Clock) -> Iterator[Waveform]:
             return self._heard(closed)
 
-        for item in again(heard, self.name, closed, Clock(self._begun_s)):
-            yield replace(item, is_sound=True) if isinstance(item, Lost) else item
+        try:
+            for item in again(heard, self.name, closed, Clock(self._begun_s)):
+                yield replace(item, is_sound=True) if isinstance(item, Lost) else item
+        finally:
+            if self._opened is not None:  # closed before it was heard at all
+                self._opened.close()
 
     def _heard(self, closed: threading.Event) -> Iterator[Waveform]:
         opened, self._opened = self._opened or self._open(), None

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -59,6 +60,7 @@ class Pipeline:
 
     Attributes:
         infos: what runs each network that was opened, by its name.
+        watch: makes what the pictures of a clip or a window are collected in.
 
     Raises:
         BundleError, BackendError: as ``Recognizer``.
@@ -73,7 +75,8 @@ class Pipeline:
         min_face_px: float | None,
         max_faces: int,
     ) -> None:
-        self._bundle, self._max_faces = bundle, max_faces
+        self._bundle = bundle
+        self.watch = partial(Watched, bundle.face.chunks, max_faces)
         detectors: tuple[FaceDetector, FaceDetector]
         sessions: dict[str, Session] = {}
         if detector is None:
@@ -147,10 +150,6 @@ class Pipeline:
 
     # ---- a window of a stream
 
-    def watched(self) -> Watched:
-        """What collects the pictures of a clip or a window."""
-        return Watched(self._bundle.face.chunks, self._max_faces)
-
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one (H, W, 3) uint8 BGR picture of a clip; in any thread."""
         return self._video_detector.detect(image)
@@ -179,7 +178,7 @@ class Pipeline:
 
     def _watch(self, looks: Iterator[Look], tell: Progress) -> Watched:
         """Score the faces of every frame; crops are let go batch by batch."""
-        watched = self.watched()
+        watched = self.watch()
         waiting: list[_Sighting] = []
         for row, look in enumerate(looks):
             waiting += [

@@ -110,7 +110,7 @@ class Recognizer:
     lasts as long as a clip, so a thread that produces frames for it needs a Recognizer of its own. A
     bundle that hears with openSMILE, as the paper's perceptron does, needs the extra ``audio``; without it
     the face alone is judged, and a result with a voice to judge says so in its notes. Memory does
-    not grow with a clip's length but for its timeline, 16 bytes a frame and 100 for a face in it.
+    not grow with a clip's length but for its timeline, 20 bytes a frame and 100 for a face in it.
 
     Example:
         >>> from occam_sdk import Recognizer, demo_clip
@@ -353,8 +353,8 @@ class Recognizer:
             >>> labels[-1]
             'Happy'
         """
-        with self._turn():  # opening a source may take seconds, in which others have theirs
-            live = _Live(self._turn)
+        with self._turn() as pipeline:  # opening a source may take seconds: others have theirs
+            watch = pipeline.watch
         check_timing(window_s, hop_s)  # before anything is opened
         begun_s = time.monotonic()
         opened = None
@@ -366,12 +366,12 @@ class Recognizer:
                 raise ValueError(f"{opened.name} brings its own sound; leave out the microphone")
             heard = Microphone(microphone, begun_s)
         return Stream(
-            live,
+            _Live(self._turn),
             opened,
             microphone=heard,
             window_s=window_s,
             hop_s=hop_s,
-            watch=live.watched,
+            watch=watch,
             on_update=on_update,
         )
 
@@ -445,11 +445,6 @@ class _Live:
 
     def __init__(self, turn: Callable[[], AbstractContextManager[Pipeline]]) -> None:
         self._turn = turn
-
-    def watched(self) -> Watched:
-        """What collects the pictures of a window."""
-        with self._turn() as pipeline:
-            return pipeline.watched()
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -21,7 +22,7 @@ LONGEST_LOOK_S: Final = (
 GONE_S: Final = 10.0  # a face that is away for longer than this,
 GONE_FRAMES: Final = 12  # and for more frames than these, has another track when it comes back
 
-_FRAME: Final = np.dtype([("index", np.int32), ("time_s", np.float64), ("pixels", np.int32)])
+_FRAME: Final = np.dtype([("index", np.int64), ("time_s", np.float64), ("pixels", np.int32)])
 _FACE: Final = np.dtype(
     [
         ("row", np.int32),  # of its frame
@@ -38,7 +39,7 @@ _FACE: Final = np.dtype(
 class Watched:
     """Collects frames in order of time, and the scored faces of each as they become known.
 
-    What it holds grows by 16 bytes a frame and 100 bytes a face and frame, and not with the number
+    What it holds grows by 20 bytes a frame and 100 bytes a face and frame, and not with the number
     of faces that come and go: of those that are over only the ``most`` that count most are kept. Of the
     embeddings it keeps those that may still be picked, see ``Candidates``.
 
@@ -171,8 +172,6 @@ class Timeline(Sequence[TimelineRow]):
         self, frames: NDArray[np.void], faces: NDArray[np.void], track_id: int | None
     ) -> None:
         self._frames, self._faces, self.track_id = frames, faces, track_id
-        self._places = np.full(len(frames), -1, np.int32)  # of each frame's face
-        self._places[faces["row"]] = np.arange(len(faces))
 
     def __repr__(self) -> str:
         return f"<Timeline of {len(self)} frames, {len(self._faces)} with the main face>"
@@ -190,8 +189,9 @@ class Timeline(Sequence[TimelineRow]):
 
     def _row(self, row: int) -> TimelineRow:
         number, time_s, _ = self._frames[row].item()
-        place = self._places[row]
-        return TimelineRow(number, time_s, None if place < 0 else self._face(self._faces[place]))
+        place = bisect_left(self._faces["row"], row)
+        seen = place < len(self._faces) and self._faces["row"][place] == row
+        return TimelineRow(number, time_s, self._face(self._faces[place]) if seen else None)
 
     def _face(self, cells: np.void) -> FaceScores:
         box, landmarks, confidence = cells["box_xyxy"], cells["landmarks"], cells["confidence"]
