@@ -116,7 +116,7 @@ def untrained(architecture: str) -> Model:
         )
     torch.manual_seed(SEED)
     network = FaceNetwork(architecture)
-    side = network.architecture.size
+    side = network.size
     float32 = expression_onnx(network)
     model = onnx.load_from_string(float32)
     int8 = quantise(model, calibrate(model, [{"image": _normal(1, 1, side, side)}]))

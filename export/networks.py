@@ -25,8 +25,8 @@ FACE_OUTPUTS: Final = ("embedding", "emotion", "valence_arousal", "ferplus")
 
 def expression_onnx(network: FaceNetwork) -> bytes:
     """``image`` (N, 1, S, S) to ``FACE_OUTPUTS``."""
-    size = network.architecture.size
-    return _export(folded(network), torch.zeros(2, 1, size, size), "image", FACE_OUTPUTS)
+    example = torch.zeros(2, 1, network.size, network.size)
+    return _export(folded(network), example, "image", FACE_OUTPUTS)
 
 
 def voice_onnx(network: AnyVoice) -> bytes:

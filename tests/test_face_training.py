@@ -22,6 +22,7 @@ from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle  # noqa: E402
 from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402
 from training import distil, face, fit, judge, shipped  # noqa: E402
 from training.augment import augment  # noqa: E402
+from training.clips import open_network  # noqa: E402
 from training.faces import Batch, LabelledFaces  # noqa: E402
 from training.network import ARCHITECTURES, HEADS, FaceNetwork, cost  # noqa: E402
 from training.runs import Run  # noqa: E402
@@ -461,13 +462,6 @@ def test_teachers_and_their_share_go_together(faces: Path, tmp_path: Path) -> No
     face.train([faces], tmp_path / "first", SETTINGS)
     with pytest.raises(ValueError, match="--teachers and --distillation"):
         face.train([faces], tmp_path / "run", SETTINGS, face.Origin(teachers=(tmp_path / "first",)))
-    large = dataclasses.replace(SETTINGS, architecture="resnet18", epochs=0, heads_epochs=1)
-    pictures = large_cache(tmp_path / "large")
-    with pytest.raises(ValueError, match="cannot judge the faces of 224 pixels"):
-        face.train(
-            [pictures], tmp_path / "run", dataclasses.replace(large, distillation=0.5),
-            face.Origin(teachers=(tmp_path / "first",)),
-        )  # fmt: skip
     with pytest.raises(ValueError, match="name one"):
         face.Origin(start=tmp_path / "first", pretrained=tmp_path / "first")
     assert not (tmp_path / "run").exists()
@@ -490,8 +484,30 @@ def test_faces_without_labels_are_only_for_teachers(tmp_path: Path) -> None:
 
 def test_faces_of_another_size_than_the_networks_are_refused(faces: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, architecture="resnet18")
-    with pytest.raises(ValueError, match="--size 224"):
+    with pytest.raises(ValueError, match=r"--size 224, or train it for others with --size 64"):
         face.train([faces], tmp_path / "run", settings)
+
+
+def test_a_network_for_faces_of_another_size_says_so_in_its_run(
+    faces: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        SETTINGS, architecture="resnet18", size=64, epochs=0, heads_epochs=1
+    )
+    assert face.train([faces], tmp_path / "run", settings).size == 64
+    assert judge.load_network(tmp_path / "run").size == 64
+    assert open_network(tmp_path / "run").size == 64
+
+
+def test_a_teacher_of_another_size_sees_the_same_faces() -> None:
+    torch.manual_seed(0)
+    known = FaceNetwork("resnet-lite").eval()
+    small = torch.rand(3, 1, 64, 64)
+    large = torch.nn.functional.interpolate(small, scale_factor=2, mode="nearest")
+    teachers = [distil.Teacher(known, 0.5, 0.25)]
+    one, other = (distil.mean_scores(teachers, pixels) for pixels in (small, large))
+    for head in one:
+        torch.testing.assert_close(one[head], other[head], atol=0.02, rtol=0)
 
 
 def _command(faces: Path, run: Path, *more: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from training import face, fit, pretrained  # noqa: E402
-from training.network import FaceNetwork  # noqa: E402
+from training.network import ARCHITECTURES, FaceNetwork  # noqa: E402
 from training.pretrained import Layer, adopt, read_dlib  # noqa: E402
 
 from .caches import face_cache, striped  # noqa: E402
@@ -155,19 +156,42 @@ def test_a_run_that_starts_from_dlibs_network_says_so(
         network.state_dict()["stages.0.conv1.0.weight"], filters, rtol=1e-4, atol=1e-4
     )
     assert digest in (tmp_path / "run" / "settings.json").read_text()
-    with pytest.raises(ValueError, match="only resnet-lite and resnet-wide"):
-        adopt(FaceNetwork("resnet18"), made_layers(), torch.zeros(2, 224, 224), MEAN, STD)
 
 
-def test_a_file_or_an_architecture_that_cannot_be_leaves_no_run_behind(tmp_path: Path) -> None:
+def test_a_wider_network_begins_as_dlibs_in_its_first_channels() -> None:
+    """``resnet18`` has dlib's own stem, and twice its channels: the first half computes what dlib does."""
+    torch.manual_seed(0)
+    network, layers = FaceNetwork("resnet18", size=64), made_layers()
+    faces = torch.from_numpy(striped(np.arange(14) % 7))
+    adopt(network, layers, faces, MEAN, STD)
+    pixels = faces[:, None].float() / 255
+    with torch.no_grad():
+        here = network.stem((pixels - MEAN) / STD)
+        mean = torch.tensor([122.782, 117.001, 104.298]).view(1, 3, 1, 1)
+        x = (255 * pixels.repeat(1, 3, 1, 1) - mean) / 256
+        there = affine(functional.conv2d(x, layers[0].filters, layers[0].bias, 2, 3), layers[0])
+        inside = (slice(None), slice(32), slice(3, -3), slice(3, -3))  # padding is ours
+        torch.testing.assert_close(here[inside], there[inside], rtol=1e-3, atol=1e-3)
+        x = network.pool(torch.relu(here))
+        # The first stage does not halve: dlib's first and last block of three.
+        for block, number in zip(network.stages, (0, 2), strict=False):
+            first, second = layers[1 + 2 * number], layers[2 + 2 * number]
+            wanted = dlib_block(x[:, :32], first, second, halves=False)
+            x = block(x)
+            torch.testing.assert_close(x[:, :32], wanted, rtol=2e-3, atol=2e-3)
+        assert x[:, 32:].std() > 0.1  # the others are free to learn
+
+
+def test_a_file_that_is_another_leaves_no_run_behind(tmp_path: Path) -> None:
     faces = face_cache(tmp_path / "striped")
     (tmp_path / "other.dat").write_bytes(b"no network")
     origin = face.Origin(pretrained=tmp_path / "other.dat")
-    for name, message in (
-        ("resnet-lite", "not dlib"),
-        ("resnet18", "name one as --architecture"),
-    ):
-        settings = fit.Settings(architecture=name, epochs=1, batch=35)
-        with pytest.raises(ValueError, match=message):
-            face.train([faces], tmp_path / "run", settings, origin)
+    settings = fit.Settings(architecture="resnet-lite", epochs=1, batch=35)
+    with pytest.raises(ValueError, match="not dlib"):
+        face.train([faces], tmp_path / "run", settings, origin)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stem_that_dlib_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 1\) cannot start from dlib's"):
+        pretrained.check_shape(replace(ARCHITECTURES["resnet-lite"], stem=(3, 1)))

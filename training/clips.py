@@ -156,8 +156,7 @@ def open_network(network: Path) -> Network:
 
             return score
 
-        size = trained.architecture.size
-        return Network(digest.hexdigest(), size, settings["architecture"], of_run)
+        return Network(digest.hexdigest(), trained.size, settings["architecture"], of_run)
     raise FileNotFoundError(
         f"{network}: neither a bundle ({MANIFEST}) nor a run of training.face (checkpoint.pt)"
     )

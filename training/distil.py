@@ -26,12 +26,24 @@ class Teacher(NamedTuple):
 
 @torch.no_grad()
 def mean_scores(teachers: Sequence[Teacher], pixels: Tensor) -> dict[str, Tensor]:
-    """The teachers' mean scores over seven and eight classes for (N, 1, S, S) faces in [0, 1]."""
-    outs = [teacher.network((pixels - teacher.mean) / teacher.std) for teacher in teachers]
+    """The teachers' mean scores over seven and eight classes for (N, 1, S, S) faces in [0, 1].
+
+    A teacher that knows faces of another size is shown them in that.
+    """
+    outs = [
+        teacher.network((_resized(pixels, teacher.network.size) - teacher.mean) / teacher.std)
+        for teacher in teachers
+    ]
     return {
         head: torch.stack([out[head].float().softmax(1) for out in outs]).mean(0)
         for head in ("emotion", "ferplus")
     }
+
+
+def _resized(pixels: Tensor, size: int) -> Tensor:
+    if pixels.shape[-1] == size:
+        return pixels
+    return functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
 
 
 def scores_loss(out: dict[str, Tensor], taught: dict[str, Tensor]) -> Tensor:

@@ -98,10 +98,10 @@ def train(
     if origin.pretrained is not None:
         check_shape(shape)
         layers = read_dlib(origin.pretrained)
-    if data.size != shape.size:
+    if data.size != (size := settings.size or shape.size):
         raise ValueError(
-            f"faces of {data.size} pixels, {settings.architecture} takes {shape.size}; "
-            f"prepare them with --size {shape.size}"
+            f"faces of {data.size} pixels, {settings.architecture} takes {size}; prepare them with "
+            f"--size {size}, or train it for others with --size {data.size}"
         )
     rows = data.train_rows(settings.synthetic_times, taught=bool(origin.teachers))
     valid = data.valid_rows()
@@ -137,7 +137,7 @@ def _train(
         write_whole(run.folder / "statistics.json", json.dumps(asdict(measured), indent=1) + "\n")
 
     torch.manual_seed(settings.seed)
-    network = FaceNetwork(settings.architecture, dropout=settings.dropout)
+    network = FaceNetwork(settings.architecture, size=data.size, dropout=settings.dropout)
     some = rows[:: -(-len(rows) // NORM_FACES)]
     if start is not None:
         begun = load_network(start)
@@ -220,12 +220,7 @@ def _recorded(origin: Origin, settings: Settings) -> dict[str, Any]:
         recorded["teachers"] = {}
     for folder in origin.teachers:
         teacher = open_network(folder)
-        size = ARCHITECTURES[settings.architecture].size
-        if _shape(folder, teacher).size != size:
-            raise ValueError(
-                f"{folder}: is a {teacher.architecture}, which cannot judge the faces of {size} pixels "
-                f"that {settings.architecture} learns from; name another of --teachers"
-            )
+        _shape(folder, teacher)
         recorded["teachers"][folder.name] = teacher.key
     return recorded
 

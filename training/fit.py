@@ -30,6 +30,7 @@ class Settings:
 
     Attributes:
         architecture: a name of ``ARCHITECTURES``.
+        size: side of the faces in pixels; 0 is that of the architecture.
         heads_epochs: epochs in which only the heads are fitted, before all else.
         heads_rate: highest learning rate of these.
         epochs, rate: of the whole network.
@@ -51,6 +52,7 @@ class Settings:
     """
 
     architecture: str = "resnet-lite"
+    size: int = 0
     heads_epochs: int = 0
     heads_rate: float = 3e-3
     epochs: int = 40
@@ -77,6 +79,7 @@ class Settings:
             f"{name} of {getattr(self, name)}"
             for name, right in (
                 ("architecture", self.architecture in ARCHITECTURES),
+                ("size", self.size == 0 or self.size >= 32),
                 ("precision", self.precision in ("auto", "bfloat16", "float32")),
                 ("heads_epochs", self.heads_epochs >= 0),
                 ("epochs", self.epochs >= 0 and self.epochs + self.heads_epochs > 0),

@@ -85,7 +85,8 @@ def load_network(folder: Path) -> FaceNetwork:
     if is_bundle(folder):
         return bundle_network(folder)
     saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-    network = FaceNetwork(json.loads((folder / "settings.json").read_text())["architecture"])
+    settings = json.loads((folder / "settings.json").read_text())
+    network = FaceNetwork(settings["architecture"], size=settings.get("size"))
     network.load_state_dict(saved["best"]["network"])
     return network.eval()
 

@@ -23,7 +23,7 @@ class Architecture:
     Attributes:
         widths: channels of the four stages.
         blocks: basic blocks of each stage.
-        size: side of the grey input, pixels.
+        size: side of the grey input in pixels, unless a network is made for another.
         stem: kernel and stride of the first convolution; a max-pooling follows.
         centred: whether the stages' halvings are 4x4 convolutions beside 2x2 shortcuts, which both look
             at the middle of four pixels; otherwise 3x3 beside 1x1.
@@ -77,12 +77,20 @@ class FaceNetwork(nn.Module):
 
     Args:
         architecture: a name of ``ARCHITECTURES``.
+        size: side S of the faces that it is for; None: that of the architecture.
         dropout: of the embedding, while training.
     """
 
-    def __init__(self, architecture: str = "resnet-lite", *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        architecture: str = "resnet-lite",
+        *,
+        size: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.architecture = ARCHITECTURES[architecture]
+        self.size = size or self.architecture.size
         shape = self.architecture
         stages: list[nn.Module] = []
         channels_in = shape.widths[0]
@@ -150,7 +158,7 @@ def watch(
         hook.remove()
 
 
-def cost(architecture: str) -> tuple[int, int]:
+def cost(architecture: str, size: int | None = None) -> tuple[int, int]:
     """Parameters with all heads, and multiply-adds a face as PyTorch's own counter counts them.
 
     Example:
@@ -159,10 +167,9 @@ def cost(architecture: str) -> tuple[int, int]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = FaceNetwork(architecture).eval()
-    size = network.architecture.size
+    network = FaceNetwork(architecture, size=size).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 1, size, size))
+        network(torch.zeros(1, 1, network.size, network.size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return parameters, int(counter.get_total_flops()) // 2
 

@@ -27,8 +27,9 @@ DLIB_SHA256: Final = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead087
 BLOCKS: Final = (3, 4, 3, 3)  # of dlib's stages; a last block, which halves once more, is not used
 RGB_MEAN: Final = (122.782, 117.001, 104.298)  # which dlib takes off, before it divides by
 SCALE: Final = 256.0
+STEMS: Final = ((5, 1), (7, 2))  # of a network at half dlib's size of picture, and dlib's own
 Norms = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]
-"""What a batch norm shall do to the channels that it gets: a factor, and what is added."""
+"""What a batch norm shall do to its first channels: a factor, and what is added."""
 
 
 class Layer(NamedTuple):
@@ -83,9 +84,10 @@ def _tensor(data: bytes, at: int) -> Tensor:
 
 def check_shape(architecture: Architecture) -> None:
     """Raise ValueError if a network of this architecture cannot begin as dlib's."""
-    if architecture.stem != (5, 1):
+    if architecture.stem not in STEMS:
         raise ValueError(
-            "only resnet-lite and resnet-wide can start from dlib's network; name one as --architecture"
+            f"a network that begins with {architecture.stem} cannot start from dlib's; "
+            f"--architecture must begin with one of {STEMS}"
         )
 
 
@@ -95,11 +97,13 @@ def adopt(
 ) -> None:
     """Give the network dlib's weights, as far as the two have the same shape.
 
-    Where a stage has fewer blocks than dlib's, its last but one are left out. Batch norm begins as what
-    dlib has instead, a factor and an addition for each channel: its statistics are measured on ``faces``.
+    Where a stage has fewer blocks than dlib's, its last but one are left out. Where it has more channels,
+    dlib's are the first; the others keep their random weights, and the first do not listen to them yet.
+    Batch norm begins as what dlib has instead, a factor and an addition for each channel: its statistics
+    are measured on ``faces``.
 
     Args:
-        network: "resnet-lite" or "resnet-wide", with first weights of its own.
+        network: with first weights of its own.
         layers: from ``read_dlib``.
         faces: (N, S, S) uint8 faces, some hundred; they fix the batch norms.
         mean: of grey in [0, 1], which training takes off.
@@ -112,42 +116,49 @@ def adopt(
     norms: Norms = {}
     stem = layers[0]
     # Grey is the same in all three colours; the numbers that dlib takes in are ours times a factor, and less.
-    filters = _at_half_size(stem.filters.sum(1, keepdim=True)) * 255 * std / SCALE
+    filters = stem.filters.sum(1, keepdim=True) * 255 * std / SCALE
+    if network.architecture.stem == (5, 1):
+        filters = _at_half_size(filters)
     less = (255 * mean - torch.tensor(RGB_MEAN)) / SCALE
     bias = stem.bias + (stem.filters.sum((2, 3)) * less).sum(1)
     _take(network.stem, stem._replace(filters=filters, bias=bias), norms)
     for block, first, second in _pairs(network, layers[1:]):
         if isinstance(block.shortcut, nn.Sequential):
-            # dlib halves by 3x3 without padding: 4x4 with a row and a column of zeros before.
-            first = first._replace(filters=functional.pad(first.filters, (1, 0, 1, 0)))
-            _take(block.shortcut, _mean_of_four(first.filters), norms)
+            if network.architecture.centred:
+                # dlib halves by 3x3 without padding: 4x4 with a row and a column of zeros before.
+                first = first._replace(filters=functional.pad(first.filters, (1, 0, 1, 0)))
+            side = 2 if network.architecture.centred else 1  # of four pixels, or one of them
+            _take(block.shortcut, _mean_of_square(first.filters, side), norms)
         _take(block.conv1, first, norms)
         _take(block.conv2, second, norms)
     fix_norms(network, norms, (faces[:, None].float() / 255 - mean) / std)
 
 
 def _take(part: nn.Module, layer: Layer, norms: Norms) -> None:
-    """Give a convolution its filters, and note what its batch norm is to do."""
+    """Give a convolution its first filters, and note what its batch norm is to do."""
     convolution, norm = cast("nn.Sequential", part)
-    cast("nn.Conv2d", convolution).weight.copy_(layer.filters)
+    channels, channels_in = layer.filters.shape[:2]
+    first = cast("nn.Conv2d", convolution).weight[:channels]
+    first[:, :channels_in].copy_(layer.filters)
+    first[:, channels_in:].zero_()
     norms[cast("nn.BatchNorm2d", norm)] = layer.factor, layer.added + layer.factor * layer.bias
 
 
-def _mean_of_four(filters: Tensor) -> Layer:
-    """The shortcut where dlib halves: the mean of 2x2, and zeros for channels that are new."""
+def _mean_of_square(filters: Tensor, side: int) -> Layer:
+    """The shortcut where dlib halves: a mean, in dlib of 2x2, and zeros for channels that are new."""
     channels, channels_in = filters.shape[:2]
-    mean = torch.eye(channels, channels_in)[..., None, None].expand(-1, -1, 2, 2) / 4
+    mean = torch.eye(channels, channels_in)[..., None, None].expand(-1, -1, side, side) / side**2
     return Layer(mean, torch.zeros(channels), torch.ones(channels), torch.zeros(channels))
 
 
 def _pairs(network: FaceNetwork, layers: list[Layer]) -> Iterator[tuple[BasicBlock, Layer, Layer]]:
-    """The network's blocks that dlib has with as many channels, each with its two convolutions."""
+    """The network's blocks that have room for dlib's, each with dlib's two convolutions."""
     first = 0
     blocks = (cast("BasicBlock", block) for block in network.stages)
     for here, there in zip(network.architecture.blocks, BLOCKS, strict=True):
         for number in kept_blocks(here, there):
             block, at = next(blocks), first + 2 * number
-            if cast("nn.Conv2d", block.conv2[0]).out_channels == len(layers[at].filters):
+            if cast("nn.Conv2d", block.conv2[0]).out_channels >= len(layers[at].filters):
                 yield block, layers[at], layers[at + 1]
         first += 2 * there
 
@@ -178,7 +189,8 @@ def fix_norms(network: FaceNetwork, norms: Norms, pixels: Tensor) -> None:
         if norm in norms:
             factor, added = norms[norm]
             spread = torch.sqrt(norm.running_var + norm.eps)
-            norm.weight.copy_(factor * spread)
-            norm.bias.copy_(added + factor * norm.running_mean)
+            first = slice(len(factor))
+            norm.weight[first] = factor * spread[first]
+            norm.bias[first] = added + factor * norm.running_mean[first]
 
     watch(network, nn.BatchNorm2d, fix, pixels)

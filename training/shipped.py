@@ -37,7 +37,7 @@ def bundle_network(folder: Path) -> FaceNetwork:
     architecture = str(manifest["face"].get("architecture"))
     if architecture not in ARCHITECTURES:
         raise ValueError(f"{folder}: its face network is a {architecture}, not one of ours")
-    network, state = FaceNetwork(architecture), {}
+    network, state = FaceNetwork(architecture, size=bundle.face.input_size), {}
     for tensor in onnx.load_from_string(bundle.read("expression.onnx")).graph.initializer:
         state[tensor.name] = torch.from_numpy(numpy_helper.to_array(tensor).copy())
     for name, norm in network.named_modules():
