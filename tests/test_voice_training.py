@@ -153,7 +153,41 @@ def test_the_fitted_temperature_is_the_one_that_was_put_in() -> None:
     logits = rng.normal(0, 2, (20_000, 7)).astype(np.float32)
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     label = (chances.cumsum(1) < rng.random((len(logits), 1))).sum(1)
-    assert voice.fit_temperature(label, 3 * logits) == pytest.approx(3, rel=0.05)
+    assert voice.fit_temperature((label, 3 * logits)) == pytest.approx(3, rel=0.05)
+    both = voice.fit_temperature((label, 3 * logits), (label[:200], logits[:200]))
+    assert 1.3 < both < 2.7  # as much for the few as for the many
+
+
+def test_far_from_what_was_learnt_less_is_said_and_the_same() -> None:
+    data = voices()
+    settings = dataclasses.replace(QUICK, epochs=5)
+    sure = voice.train(data, settings)
+    modest = voice.train(data, dataclasses.replace(settings, doubt=0.5))
+    x = data.features
+    far = sure.mean.numpy() + 6 * (x - sure.mean.numpy())
+    for features, least, most in ((x, 1.2, 1.25), (far, 4.0, 4.5)):  # sqrt(1 + 0.5), sqrt(1 + 18)
+        one, other = (voice.logits_of(network, features) for network in (sure, modest))
+        np.testing.assert_array_equal(one.argmax(1), other.argmax(1))
+        assert least < np.median(one / other) < most
+
+
+def test_doubt_is_kept_with_the_network(tmp_path: Path) -> None:
+    data = voices()
+    model = voice.train(data, dataclasses.replace(QUICK, doubt=0.5))
+    voice.save_voice(tmp_path / "voice.pt", model)
+    back = voice.load_voice(tmp_path / "voice.pt")
+    np.testing.assert_array_equal(
+        voice.logits_of(back, data.features), voice.logits_of(model, data.features)
+    )
+    pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    from export.networks import voice_onnx
+    from occam_sdk.backends import open_session
+
+    endless = np.full((1, 1582), np.finfo(np.float32).max, np.float32)
+    rows = np.concatenate([data.features[:5], endless])
+    got = open_session(voice_onnx(model)).run({"features": rows})["emotion"]
+    np.testing.assert_allclose(got, voice.logits_of(model, rows), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(got[-1], 0)  # nothing is known of it
 
 
 # The forest
