@@ -329,6 +329,7 @@ def test_every_field_of_the_manifest_is_needed(folder: Path, field: str) -> None
         ("voice.temperature", -2),
         ("fusion.face", "0.65"),
         ("fusion", {"face": 0.65, "voice": 0.36}),
+        ("fusion", {"face": 0.65, "voice": 0.35, "mean": "harmonic"}),
         ("fusion", {"face": 1.5, "voice": -0.5}),
         ("fusion", {"face": float("nan"), "voice": 0.35}),
         ("trained_on", "nothing"),

@@ -71,6 +71,37 @@ def test_the_mean_is_made_surer_or_less_sure_by_the_bundles_temperature(temperat
     np.testing.assert_array_equal(alone, FACE.scores)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_geometric_mean_is_that_of_the_logarithms(temperature: float) -> None:
+    heard = ModalityScores(np.array([0.3, 0.1, 0.1, 0.2, 0.1, 0.15, 0.05], np.float32))
+    shown = ModalityScores(np.array([0.1, 0.05, 0.05, 0.5, 0.1, 0.1, 0.1], np.float32))
+    fused = fuse(shown, heard, FusionModel(0.6, 0.4, temperature, "geometric"))
+    powers = [
+        (float(face) ** 0.6 * float(voice) ** 0.4) ** (1 / temperature)
+        for face, voice in zip(shown.scores, heard.scores, strict=True)
+    ]
+    assert fused.scores is not None
+    assert fused.scores.dtype == np.float32
+    np.testing.assert_allclose(fused.scores, [p / sum(powers) for p in powers], rtol=1e-5)
+    assert fused.weights == FusionWeights(face=0.6, voice=0.4)
+
+
+def test_of_a_geometric_mean_a_score_of_zero_rules_a_class_out() -> None:
+    fused = fuse(FACE, VOICE, FusionModel(0.5, 0.5, 1.0, "geometric")).scores
+    assert fused is not None
+    assert np.isfinite(fused).all()
+    impossible = (FACE.scores == 0) | (VOICE.scores == 0)
+    assert (fused[impossible] < 1e-6).all()
+    np.testing.assert_allclose(fused.sum(), 1, rtol=1e-6)
+
+
+def test_independent_judges_together_are_bayes() -> None:
+    """Equal weights and a temperature of a half: the product of what both say."""
+    fused = fuse(FACE, VOICE, FusionModel(0.5, 0.5, 0.5, "geometric")).scores
+    product = FACE.scores * VOICE.scores
+    np.testing.assert_allclose(fused, product / product.sum(), rtol=1e-5, atol=1e-7)
+
+
 def test_the_modalities_own_scores_are_left_alone() -> None:
     before = FACE.scores.copy(), VOICE.scores.copy()
     fuse(FACE, VOICE, FusionModel(0.65, 0.35))

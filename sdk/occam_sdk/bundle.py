@@ -121,11 +121,14 @@ class FusionModel:
         face, voice: weights of the scores; they sum to 1.
         temperature: of the weighted mean. The mean of two scores says less than it knows: where both
             agree, it is no surer than one of them. Below 1 makes up for that.
+        mean: "arithmetic" is the paper's; "geometric" is that of the scores' logarithms: what one
+            modality rules out the other cannot bring back.
     """
 
     face: float
     voice: float
     temperature: float = 1.0
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
 
 
 @dataclass(frozen=True)
@@ -437,8 +440,12 @@ def _fusion_model(fields: _Fields) -> FusionModel:
     face, voice = fields.number("fusion.face"), fields.number("fusion.voice")
     if min(face, voice) < 0 or not math.isclose(face + voice, 1, abs_tol=1e-6):
         raise fields.error("fusion", f"needs two weights that sum to 1, got {face} and {voice}")
-    given = "temperature" in fields.get("fusion", dict)  # bundles made before have none
-    return FusionModel(face, voice, fields.positive("fusion.temperature") if given else 1.0)
+    given = fields.get("fusion", dict)  # bundles made before have neither of these
+    mean = given.get("mean", "arithmetic")
+    if mean not in ("arithmetic", "geometric"):
+        raise fields.error("fusion.mean", f"must be 'arithmetic' or 'geometric', got {mean!r}")
+    temperature = fields.positive("fusion.temperature") if "temperature" in given else 1.0
+    return FusionModel(face, voice, temperature, mean)
 
 
 def _int8_forms(fields: _Fields, files: Mapping[str, Any]) -> dict[str, Int8Form]:

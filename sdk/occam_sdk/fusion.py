@@ -1,4 +1,8 @@
-"""Late fusion: the weighted mean of the modalities' scores, made as sure as it is right [2.3]."""
+"""Late fusion: the weighted mean of the modalities' scores, made as sure as it is right [2.3].
+
+The paper's mean is arithmetic. If face and voice err independently, what both say together is the product
+of what each says (Hinton 2002): that is the geometric mean with a temperature of a half.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,20 @@ def fuse(face: ModalityScores | None, voice: ModalityScores | None, model: Fusio
         return Fused(face.scores, FusionWeights(face=1.0, voice=0.0), "no_voice")
     if face is None:
         return Fused(voice.scores, FusionWeights(face=0.0, voice=1.0), "no_face")
-    scores = np.float32(model.face) * face.scores + np.float32(model.voice) * voice.scores
-    if model.temperature != 1:
-        scores = softmax(np.log(scores.clip(SMALLEST)) / np.float32(model.temperature))
+    scores = weighted_mean(face.scores, voice.scores, model)
     return Fused(scores, FusionWeights(face=model.face, voice=model.voice), "ok")
+
+
+def weighted_mean(
+    face: NDArray[np.float32], voice: NDArray[np.float32], model: FusionModel
+) -> NDArray[np.float32]:
+    """(..., 7) fused scores of face and voice, each (..., 7)."""
+    own, other = np.float32(model.face), np.float32(model.voice)
+    if model.mean == "geometric":
+        logits = own * np.log(face.clip(SMALLEST)) + other * np.log(voice.clip(SMALLEST))
+    else:
+        scores = own * face + other * voice
+        if model.temperature == 1:
+            return np.asarray(scores, np.float32)
+        logits = np.log(scores.clip(SMALLEST))
+    return softmax(logits / np.float32(model.temperature))
