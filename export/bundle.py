@@ -46,7 +46,6 @@ from training.clips import CHUNKS, open_network
 from training.compose import load as load_composition
 from training.faces import LabelledFaces
 from training.judge import load_network, load_statistics, predict
-from training.metrics import accuracy, recalls
 from training.voice import (
     AnyVoice,
     Recipe,
@@ -59,7 +58,7 @@ from training.voice import (
     load_voices,
 )
 
-from .calibration import Judged, fit_fusion
+from .calibration import Judged, fit_face, fit_fusion
 from .networks import expression_onnx, voice_onnx
 from .samples import write_samples
 
@@ -70,7 +69,6 @@ HEARS: Final = (f"{SPEECH}.onnx", "LICENSE-Resemblyzer")
 MADE_OF_NETWORKS: Final = (
     *(f"{name}.int8.onnx" for name in NETWORKS), "calibration.csv", SAMPLES,
 )  # fmt: skip
-TAUS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,10 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
             f"{sources.face_run}: has learnt and chosen on other faces ({', '.join(settings['data'])}); "
             "give just those as --faces, or the temperature would be fitted to what it knows by heart"
         )
-    if data.size != (size := face.architecture.size):
+    if data.size != face.size:
         raise ValueError(
-            f"faces of {data.size} pixels, the network of {sources.face_run} takes {size}; "
-            f"prepare them with --size {size}"
+            f"faces of {data.size} pixels, the network of {sources.face_run} takes {face.size}; "
+            f"prepare them with --size {face.size}"
         )
     batch = data.batch(data.valid_rows())
     known = batch.label >= 0
@@ -121,9 +119,12 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         raise ValueError("no labelled face of Valid to fit the temperature on")
     label = batch.label[known].numpy()
     logits = predict(face, batch.faces[known], measured)["emotion"].numpy()
-    shift = rare_class_shift(label, logits, np.array(measured.prior))
+    # What the network has learnt to say is of classes whose prior is raised to a power: so it is here.
+    scale, shift = fit_face(label, logits, np.array(measured.prior) ** -settings["adjustment"])
+    face.emotion.weight.data *= torch.from_numpy(scale)[:, None]
+    face.emotion.bias.data *= torch.from_numpy(scale)
     face.emotion.bias.data += torch.from_numpy(shift)
-    temperature = round(fit_temperature(label, logits + shift), 4)
+    print(f"face: logits times {scale.round(2).tolist()}, and {shift.round(2).tolist()}")
     heads: dict[str, Any] = {
         f"{name}_{part}": getattr(getattr(face, name), part).detach().numpy()
         for name in ("emotion", "valence_arousal")
@@ -138,10 +139,9 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
             f"{sources.voice_run}: has learnt from other voices; give just those as --voices"
         )
     groups = _never_heard(heard, load_recipe(sources.voice_run / "voice.pt"))
-    # A user's recordings are like those of a corpus that was never heard, if there is one to try that on.
-    voice_temperature = fit_temperature(*groups[-1])
+    voice_temperature = fit_temperature(*groups)
     fusion = fit_fusion(
-        Judged(label, softmax((logits + shift) / np.float32(temperature))),
+        Judged(label, softmax(logits * scale + shift)),
         tuple(
             Judged(known, softmax(said / np.float32(voice_temperature))) for known, said in groups
         ),
@@ -166,13 +166,13 @@ def build(sources: Sources, out: Path, about: Path = ABOUT) -> None:
         "labels": list(LABELS),
         "face": {
             "architecture": settings["architecture"],
-            "input_size": face.architecture.size,
+            "input_size": face.size,
             "colour": "grey",
             "mean": round(measured.mean, 6),
             "std": round(measured.std, 6),
             "template": report["template"],
             "chunks": CHUNKS,
-            "temperature": temperature,
+            "temperature": 1.0,
         },
         "voice": {
             "architecture": voice.architecture,
@@ -301,24 +301,6 @@ def _never_heard(
         rows, logits = cross_corpus(voices, recipe)
         groups.append((voices.label[rows], logits))
     return groups
-
-
-def rare_class_shift(
-    label: NDArray[np.int64], logits: NDArray[np.float32], prior: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """What is added to the bias of each class: -tau log(prior), the logit adjustment of Menon et al.
-
-    Half of it is in the training loss; tau is the rest that pays on Valid, where accuracy and UAR
-    together are highest.
-    """
-
-    def worth(tau: float) -> float:
-        guess = (logits - tau * np.log(prior)).argmax(1)
-        return accuracy(label, guess) + float(np.nanmean(recalls(label, guess, len(LABELS))))
-
-    best = max(TAUS, key=worth)
-    print(f"logit adjustment chosen on Valid: {best}")
-    return (-best * np.log(prior)).astype(np.float32)
 
 
 def write_manifest(manifest: dict[str, Any], out: Path) -> None:

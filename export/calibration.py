@@ -1,9 +1,9 @@
-"""How face and voice are weighed, fitted to pairs of faces and voices that were not learnt from [2.3].
+"""What makes scores as sure as they are right: of the face, and of face and voice together [2.3].
 
-No corpus at hand has a face and a voice of the same moment. A voice is paired with a face of the same
-label instead, drawn with a seed: faces of Valid, and voices judged by networks that have not heard them.
-Some of those are of speakers never heard in a studio that was, some of a corpus never heard; a user's
-recordings lie in between. Both groups count the same.
+It is fitted to faces of Valid, and to voices judged by networks that have not heard them. No corpus at hand
+has a face and a voice of the same moment: a voice is paired with a face of the same label instead, drawn
+with a seed. Some of those voices are of speakers never heard in a studio that was, some of a corpus never
+heard; a user's recordings lie in between. Both groups count the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from occam_sdk.bundle import FusionModel
+from occam_sdk.fusion import weighted_mean
 
 WEIGHTS: Final = np.arange(0.2, 0.96, 0.05)  # of the face; the voice has the rest
 TEMPERATURES: Final = np.geomspace(0.3, 2, 80)
 SEED: Final = 0
+SMALLEST: Final = 1e-30  # of which a logarithm is taken
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -41,8 +45,43 @@ def pairs(voice_label: Ints, face_label: Ints, seed: int = SEED) -> tuple[Ints, 
     return voices, faces[voices]
 
 
+def fit_face(label: Ints, logits: Floats, weight: NDArray[np.float64]) -> tuple[Floats, Floats]:
+    """A factor and a shift for each class's logit that make the labels most likely.
+
+    This is vector scaling (Guo et al. 2017): one temperature for all classes is too little where the
+    network is too modest about smiles and too sure of the rest. Being linear, it goes into the head. A face
+    more says that nothing is to be changed, so that few faces change little; a class without any face stays.
+
+    Args:
+        label: (N,) over ``LABELS``.
+        logits: (N, 7).
+        weight: (7,) of each class's faces.
+    """
+    target, said = torch.from_numpy(label), torch.from_numpy(logits).double()
+    weighed = torch.from_numpy(weight)[target]
+    known = torch.bincount(target, minlength=logits.shape[1]) > 0
+    change = torch.zeros(2, logits.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([change], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        scale, shift = change * known
+        losses = functional.cross_entropy(said * (1 + scale) + shift, target, reduction="none")
+        error = (losses * weighed).sum() / weighed.sum() + change.square().sum() / len(target)
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    scale, shift = (change * known).detach().float().numpy()
+    return 1 + scale, shift
+
+
 def fit_fusion(face: Judged, voices: tuple[Judged, ...]) -> FusionModel:
     """The weight and the temperature that make the labels most likely, over all groups of voices alike.
+
+    The mean is geometric: on such pairs, of voices of speakers never heard as of a corpus never heard, it
+    is right two to three points more often than the paper's, and as sure as it is right
+    (``training/EXPERIMENTS.md``).
 
     Raises:
         ValueError: no voice has the label of a face.
@@ -55,15 +94,16 @@ def fit_fusion(face: Judged, voices: tuple[Judged, ...]) -> FusionModel:
     if not groups:
         raise ValueError("no voice has the label of a face: there is nothing to fit the fusion to")
 
-    def loss(weight: float, temperature: float) -> float:
+    def loss(model: FusionModel) -> float:
         losses = []
         for faces, heard, label in groups:
-            logits = np.log(np.maximum(weight * faces + (1 - weight) * heard, 1e-30)) / temperature
-            likely = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(label)), label]
-            losses.append(float(likely.mean()))
+            right = weighted_mean(faces, heard, model)[np.arange(len(label)), label]
+            losses.append(-float(np.log(right.clip(SMALLEST)).mean(dtype=np.float64)))
         return float(np.mean(losses))
 
-    weight = min(WEIGHTS, key=lambda weight: min(loss(weight, t) for t in TEMPERATURES))
-    temperature = min(TEMPERATURES, key=lambda t: loss(weight, t))
-    face_weight = round(float(weight), 4)
-    return FusionModel(face_weight, round(1 - face_weight, 4), round(float(temperature), 4))
+    models = [
+        FusionModel(float(weight), round(1 - float(weight), 4), float(temperature), "geometric")
+        for weight in WEIGHTS.round(4)
+        for temperature in TEMPERATURES.round(4)
+    ]
+    return min(models, key=loss)

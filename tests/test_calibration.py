@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.calibration import Judged, fit_fusion, pairs
+pytest.importorskip("torch", reason="the extra 'train' is not installed")
+
+from export.calibration import Judged, fit_face, fit_fusion, pairs
 from occam_sdk.bundle import FusionModel
 from occam_sdk.fusion import fuse
 from occam_sdk.scores import softmax
@@ -60,5 +62,48 @@ def test_what_is_fused_is_as_sure_as_it_is_right() -> None:
         ]
         return calibration_error(np.array(fused), heard.label[own])
 
-    assert model.temperature < 1  # a plain mean is too modest
-    assert error(model) < 0.05 < error(FusionModel(model.face, model.voice))
+    assert model.mean == "geometric"
+    # They are independent: together they are the product of both. A plain mean is too modest.
+    assert (model.face, model.temperature) == pytest.approx((0.5, 0.5), abs=0.06)
+    assert error(model) < 0.03 < error(FusionModel(model.face, model.voice))
+
+
+ALIKE = np.ones(7)
+
+
+def test_logits_that_were_scaled_and_shifted_are_brought_back() -> None:
+    rng = np.random.default_rng(0)
+    logits = (2 * rng.normal(size=(20_000, 7))).astype(np.float32)
+    scores = softmax(logits).astype(float)
+    label = np.array([rng.choice(7, p=row / row.sum()) for row in scores])
+    factor = np.array([0.5, 1, 1, 2, 1, 1, 1], np.float32)
+    added = np.array([0, 1, 0, 0, -1, 0, 0], np.float32)
+    scale, shift = fit_face(label, logits / factor - added, ALIKE)
+    np.testing.assert_allclose(scale, factor, rtol=0.1)
+    np.testing.assert_allclose(
+        shift - shift.mean(), factor * added - (factor * added).mean(), atol=0.15
+    )
+    before = logits / factor - added
+    assert calibration_error(softmax(before), label) > 0.015
+    assert calibration_error(softmax(before * scale + shift), label) < 0.015
+
+
+def test_a_class_that_weighs_more_is_said_more_often() -> None:
+    face = judged(4000, 1, 0)
+    logits = np.log(face.scores)
+    weight = np.where(np.arange(7) == 2, 5.0, 1.0)
+    plain, lifted = (
+        (logits * scale + shift).argmax(1)
+        for scale, shift in (fit_face(face.label, logits, w) for w in (ALIKE, weight))
+    )
+    assert (lifted == 2).sum() > 1.5 * (plain == 2).sum()
+
+
+def test_what_no_face_tells_of_is_left_as_it_is() -> None:
+    face = judged(500, 2, 0)
+    some = face.label != 5
+    scale, shift = fit_face(face.label[some], np.log(face.scores[some]), ALIKE)
+    assert (scale[5], shift[5]) == (1, 0)
+    one, none = fit_face(np.array([3]), np.zeros((1, 7), np.float32), ALIKE)
+    assert np.isfinite(one).all()
+    assert abs(none).max() < 1.5  # one face is no reason to be sure

@@ -71,25 +71,6 @@ def test_exporting_leaves_the_network_as_it_was() -> None:
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
 
 
-# What lies between the networks
-
-
-def test_rare_classes_are_lifted_only_as_far_as_it_pays() -> None:
-    prior = np.array([0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01])
-    rng = np.random.default_rng(0)
-    label = rng.choice(7, 4000, p=prior)
-    sure = np.eye(7, dtype=np.float32)[label] * 50
-    assert (export.rare_class_shift(label, sure, prior) == 0).all()
-    shy = np.eye(7, dtype=np.float32)[label] + 0.25 * np.log(prior).astype(np.float32)
-    noisy = shy + rng.normal(0, 0.3, shy.shape).astype(np.float32)
-    shift = export.rare_class_shift(label, noisy, prior)
-    assert shift[5] > shift[1] > shift[0] > 0
-    known = label != 6  # where Valid has no example of a class, the others decide
-    np.testing.assert_array_equal(
-        export.rare_class_shift(label[known], noisy[known], prior) > 0, shift > 0
-    )
-
-
 # A bundle of a composition
 
 
@@ -277,9 +258,14 @@ def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
     measured = judge.load_statistics(project.face_run)
     network = judge.load_network(project.face_run)
     out = judge.predict(network, torch.from_numpy(faces), measured)
-    shift = bundle.face.heads.emotion_bias[0] - network.emotion.bias.detach().numpy()
+    # Factor and shift of each class are in the head; see test_calibration.
+    heads, own = bundle.face.heads, network.emotion.weight.detach().numpy()
+    scale = (heads.emotion_weight[0] * own).sum(1) / (own**2).sum(1)
+    np.testing.assert_allclose(heads.emotion_weight[0], scale[:, None] * own, rtol=1e-4, atol=1e-6)
+    shift = heads.emotion_bias[0] - scale * network.emotion.bias.detach().numpy()
     frames = seen(bundle, faces)
-    wanted = torch.softmax((out["emotion"] + torch.from_numpy(shift)) / bundle.face.temperature, 1)
+    assert bundle.face.temperature == 1
+    wanted = torch.softmax(out["emotion"] * torch.from_numpy(scale) + torch.from_numpy(shift), 1)
     np.testing.assert_allclose(frames.scores, wanted.numpy(), atol=1e-3)
     one = FrameScores(*(getattr(frames, f.name)[:1] for f in dataclasses.fields(frames)))
     shown = aggregate(one, bundle.face)  # a clip of one frame says what the frame says
