@@ -18,8 +18,10 @@ Report = Mapping[str, Any]
 ROWS: Final = {
     "fer2013_test": "FER2013 Test, 7 classes",
     "fer2013_test_twin_free": "the same without the twins of training faces",
-    "ferplus_test": "FER+ Test, 8 classes, majority vote",
+    "ferplus_test": "FER+ Test, 8 classes, largest vote",
     "ferplus_test_twin_free": "the same without twins",
+    "ferplus_test_as_published": "FER+ Test as its authors count: over half agree",
+    "ferplus_test_twin_free_as_published": "the same without twins",
     "ravdess_six_folds_by_actor": "RAVDESS, 7 classes, speakers never heard",
     "emodb_one_speaker_out": "EMO-DB cut to 2 s, 6 classes, speakers never heard",
     "voices_of_a_corpus_never_heard": "voices of a corpus never heard",
