@@ -30,10 +30,9 @@ from numpy.typing import NDArray
 from occam_sdk.backends import BATCH, Network, Runtime, Session, in_batches, open_session
 from occam_sdk.bundle import MANIFEST, load_bundle
 from occam_sdk.errors import OccamError
-from occam_sdk.types import Face
+from occam_sdk.types import Face, intersection_over_union
 from occam_sdk.video.expression import grey_input
 from occam_sdk.video.faces import BundleDetector, detector_input
-from occam_sdk.video.follow import intersection_over_union
 from training.detector.label import decoded
 from training.faces import LabelledFaces
 from training.voice import load_voices

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from occam_sdk.backends import SessionInfo
 from occam_sdk.video.faces import (
+    CLOSE_SIDE,
     GRID,
     LONG_SIDE,
     MAX_LONG_SIDE,
     MIN_LONG_SIDE,
+    ROOM,
     STRIDES,
     BundleDetector,
     YuNet,
+    closer,
     detector_input,
     looks,
 )
@@ -28,23 +32,22 @@ from occam_sdk.video.faces import (
 Floats = NDArray[np.float32]
 
 
+Cell = tuple[int, int, int, list[float]]
+"""Stride, row, column, and the (15,) that the network says there."""
+
+
 class Says:
-    """A session that says the same of every picture of one size, and of others that there is no face.
+    """A session that says of every picture of one size what it is told to, of others that there is no face.
 
     Args:
-        shape: (H, W) of the pictures that show a face.
-        stride: of the map that says so, in the cell
-        cell: (row, column).
-        face: (15,) what it says.
+        faces: by the (H, W) of the pictures, what it says of them.
     """
 
     info = SessionInfo("none", "cpu", {})
     ports = (frozenset({"image"}), frozenset(f"stride_{stride}" for stride in STRIDES))
 
-    def __init__(
-        self, shape: tuple[int, int], stride: int, cell: tuple[int, int], face: list[float]
-    ) -> None:
-        self._shape, self._stride, self._cell, self._face = shape, stride, cell, face
+    def __init__(self, faces: Mapping[tuple[int, int], Sequence[Cell]]) -> None:
+        self._faces = faces
         self.shown: list[tuple[int, int]] = []
 
     def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -54,40 +57,113 @@ class Says:
             f"stride_{s}": np.full((1, 15, height // s, width // s), -9, np.float32)
             for s in STRIDES
         }
-        if (height, width) == self._shape:
-            row, column = self._cell
-            maps[f"stride_{self._stride}"][0, :, row, column] = self._face
+        for stride, row, column, said in self._faces.get((height, width), ()):
+            maps[f"stride_{stride}"][0, :, row, column] = said
         return maps
 
 
-def test_boxes_and_landmarks_are_in_the_pictures_own_pixels() -> None:
-    session = Says((192, 320), 16, (2, 3), [4, 0, 0, np.log(4), np.log(2), *[0.0] * 10])
-    (face,) = BundleDetector(session).detect(np.zeros((360, 640, 3), np.uint8))
-    assert session.shown == [(192, 320)], "half as wide; 180 rows become 192"
-    np.testing.assert_allclose(face.box_xyxy, [48, 45, 176, 105], rtol=1e-5)
-    np.testing.assert_allclose(face.landmarks, np.tile([112, 75], (5, 1)), rtol=1e-5)
-    assert face.confidence == pytest.approx(1 / (1 + np.exp(-4)))
+def a_face(logit: float, width: float, height: float, landmarks: float = 0.0) -> list[float]:
+    """In the middle of its cell; sizes, and how far all landmarks lie from there, in strides."""
+    return [logit, 0, 0, np.log(width), np.log(height), *[landmarks] * 10]
+
+
+CLOSE: Final = (CLOSE_SIDE, CLOSE_SIDE)
+IN_THE_MIDDLE: Final = (32, 2, 2, a_face(4, 3, 3))  # (80, 80) of 192, 96 wide
+EMPTY: Final = np.zeros((360, 640, 3), np.uint8)
+
+
+def test_boxes_and_landmarks_are_the_closer_looks_in_the_pictures_own_pixels() -> None:
+    far = (16, 2, 3, a_face(2, 4, 2))
+    session = Says({(192, 320): [far], CLOSE: [(16, 5, 6, a_face(4, 7, 5, 1))]})
+    (face,) = BundleDetector(session).detect(EMPTY)
+    assert session.shown == [(192, 320), CLOSE], "half as wide, 180 rows become 192; then a part"
+    # From afar it is 48, 45 to 176, 105: the part is 192 wide around (112, 75), and ends at the top.
+    down = 171 / 192
+    middle = np.array([16 + 6.5 * 16, 5.5 * 16 * down])
+    half = np.array([7 * 16, 5 * 16 * down]) / 2
+    np.testing.assert_allclose(face.box_xyxy, [*(middle - half), *(middle + half)], rtol=1e-5)
+    point = middle + np.array([16, 16 * down])
+    np.testing.assert_allclose(face.landmarks, np.tile(point, (5, 1)), rtol=1e-5)
+    scores = [1 / (1 + np.exp(-logit)) for logit in (2, 4)]
+    assert face.confidence == pytest.approx(np.sqrt(np.prod(scores)))
+
+
+def test_what_is_no_face_when_looked_at_closer_is_none() -> None:
+    far = (16, 5, 9, a_face(9, 4, 4))
+    assert BundleDetector(Says({(192, 320): [far]})).detect(EMPTY) == ()
+    beside = (8, 2, 2, a_face(9, 2, 2))  # a small one, in a corner of the part
+    assert BundleDetector(Says({(192, 320): [far], CLOSE: [beside]})).detect(EMPTY) == ()
+
+
+@pytest.mark.parametrize(
+    ("far", "close", "found"), [(0, 4, 1), (4, 0, 1), (-0.3, 0.2, 0), (-1, 9, 0)]
+)
+def test_both_looks_together_must_be_sure(far: float, close: float, found: int) -> None:
+    """A score of a half is enough if the other look is sure, and less than 0.4 never is."""
+    session = Says(
+        {(192, 320): [(32, 3, 5, a_face(far, 2, 2))], CLOSE: [(32, 2, 2, a_face(close, 3.5, 3.5))]}
+    )
+    assert len(BundleDetector(session).detect(EMPTY)) == found
+
+
+def test_two_places_that_are_one_face_when_looked_at_closer_are_one() -> None:
+    """From afar the boxes overlap by a quarter; closer, each is seen to be the whole face."""
+    far = [(32, 3, 4, a_face(2, 1.8, 1.8)), (32, 3, 5, a_face(3, 1.8, 1.8))]
+    wide = (32, 2, 2, a_face(4, 5, 4))
+    session = Says({(192, 320): far, CLOSE: [wide]})
+    assert len(BundleDetector(session).detect(EMPTY)) == 1
+    assert session.shown.count(CLOSE) == 2
+
+
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.tuples(*[st.floats(0, 1, width=32)] * 4),
+)  # fmt: skip
+def test_a_closer_look_is_at_a_part_of_the_picture_around_the_box(
+    height: int, width: int, ends: tuple[float, ...]
+) -> None:
+    image = np.arange(height * width, dtype=np.int64).reshape(height, width)
+    x, y = sorted(ends[:2]), sorted(ends[2:])
+    box = np.float32([x[0] * width, y[0] * height, x[1] * width, y[1] * height])
+    assume((box[2:] > box[:2]).all())
+    part, corner = closer(image, box)  # type: ignore[arg-type]
+    left, top = corner.astype(int).tolist()
+    assert min(part.shape) > 0
+    assert part[0, 0] == image[top, left], "the corner is where it is said to be"
+    assert (corner <= box[:2]).all()
+    assert (corner + part.shape[::-1] >= np.floor(box[2:])).all(), "all of the box is in it"
+    assert max(part.shape) <= ROOM * max(box[2:] - box[:2]) + 3
 
 
 @pytest.mark.parametrize("shape", [(384, 640), (192, 320)])
 def test_what_is_looked_at_in_large_size_is_looked_at_in_half_of_it_too(
     shape: tuple[int, int],
 ) -> None:
-    session = Says(shape, 32, (3, 5), [4, 0, 0, 1, 1, *[0.0] * 10])
+    far = (32, 3, 5, a_face(4, 3, 3))
+    session = Says({shape: [far], CLOSE: [(32, 3, 3, a_face(4, 4, 4))]})
     (face,) = BundleDetector(session, long_side=640).detect(np.zeros((720, 1280, 3), np.uint8))
-    assert session.shown == [(384, 640), (192, 320)]
+    assert session.shown == [(384, 640), (192, 320), CLOSE]
     middle = (face.box_xyxy[:2] + face.box_xyxy[2:]) / 2
     expected = np.array([5.5 * 32 / shape[1] * 1280, 3.5 * 32 / shape[0] * 720])
-    np.testing.assert_allclose(middle, expected, rtol=1e-4)
+    size = 3 * 32 / shape[1] * 1280
+    assert np.abs(middle - expected).max() < size / 4
 
 
 def test_boxes_end_at_the_pictures_edge_and_landmarks_do_not() -> None:
     image = np.zeros((MIN_LONG_SIDE, MIN_LONG_SIDE, 3), np.uint8)
-    session = Says((MIN_LONG_SIDE, MIN_LONG_SIDE), 8, (0, 0), [4, -1, 0, 1, 1, *[-2.0] * 10])
+    far = (
+        32,
+        0,
+        0,
+        a_face(4, 4, 4),
+    )  # its middle is at (16, 16), 128 wide: 80 of it are in the picture
+    session = Says(
+        {(MIN_LONG_SIDE, MIN_LONG_SIDE): [far], CLOSE: [(32, 1, 1, a_face(4, 4, 4, -2))]}
+    )
     (face,) = BundleDetector(session).detect(image)
     assert face.box_xyxy[:2].tolist() == [0, 0]
     assert (face.landmarks < 0).all()
-    session = Says((MIN_LONG_SIDE, MIN_LONG_SIDE), 8, (0, 0), [4, -9, 0, 1, 1, *[-2.0] * 10])
+    outside = (8, 0, 0, [4, -9, 0, 1, 1, *[-2.0] * 10])
+    session = Says({(MIN_LONG_SIDE, MIN_LONG_SIDE): [outside], CLOSE: [IN_THE_MIDDLE]})
     assert BundleDetector(session).detect(image) == (), "nothing of it is in the picture"
 
 

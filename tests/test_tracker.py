@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from occam_sdk.types import Face
-from occam_sdk.video.follow import HIDDEN_S, TRACK_MEMORY_S, Tracker, intersection_over_union
+from occam_sdk.types import Face, intersection_over_union
+from occam_sdk.video.follow import HIDDEN_S, TRACK_MEMORY_S, Tracker
 
 
 def _face(left: float, top: float = 100, side: float = 50, confidence: float = 0.9) -> Face:

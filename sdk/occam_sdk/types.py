@@ -131,6 +131,16 @@ class Face:
         return float(max(0.0, right - left) * max(0.0, bottom - top))
 
 
+def intersection_over_union(one: Face, other: Face) -> float:
+    """Of the two boxes, in [0, 1]."""
+    left_top = np.maximum(one.box_xyxy[:2], other.box_xyxy[:2])
+    right_bottom = np.minimum(one.box_xyxy[2:], other.box_xyxy[2:])
+    width, height = np.maximum(right_bottom - left_top, 0).tolist()
+    common: float = width * height
+    union = one.area + other.area - common
+    return common / union if union > 0 else 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Waveform:
     """Mono sound at 16 kHz.

@@ -12,9 +12,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from occam_sdk.types import Face
+from occam_sdk.types import Face, intersection_over_union
 from occam_sdk.video.faces import LONG_SIDE, detector_input
-from occam_sdk.video.follow import intersection_over_union
 
 CENTERFACE_SHA256: Final = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
 CENTERFACE_STRIDE: Final = 4

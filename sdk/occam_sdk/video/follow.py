@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Face, Frame
+from ..types import Face, Frame, intersection_over_union
 
 MAX_STEP_S: Final = 0.06  # frames further apart than this are all looked at
 MIN_STEADY_OVERLAP: Final = 0.5  # of a face's boxes on both sides of a frame that is not looked at
@@ -205,13 +205,3 @@ class _Track:
         step = (face.box_xyxy - self.face.box_xyxy).reshape(2, 2).mean(axis=0)
         moves = self.moves + (step / took_s - self.moves) * (took_s / for_s)
         return _Track(time_s, frame, face, np.asarray(moves, np.float32), for_s)
-
-
-def intersection_over_union(one: Face, other: Face) -> float:
-    """Of the two boxes, in [0, 1]."""
-    left_top = np.maximum(one.box_xyxy[:2], other.box_xyxy[:2])
-    right_bottom = np.minimum(one.box_xyxy[2:], other.box_xyxy[2:])
-    width, height = np.maximum(right_bottom - left_top, 0).tolist()
-    common: float = width * height
-    union = one.area + other.area - common
-    return common / union if union > 0 else 0.0
