@@ -13,7 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from occam_sdk.backends import SessionInfo
+from occam_sdk.backends import SessionInfo, open_session
+from occam_sdk.bundle import load_bundle
+from occam_sdk.verify import demo_frames
 from occam_sdk.video.faces import (
     CLOSE_SIDE,
     GRID,
@@ -113,6 +115,18 @@ def test_two_places_that_are_one_face_when_looked_at_closer_are_one() -> None:
     session = Says({(192, 320): far, CLOSE: [wide]})
     assert len(BundleDetector(session).detect(EMPTY)) == 1
     assert session.shown.count(CLOSE) == 2
+
+
+def test_a_face_keeps_its_landmarks_in_a_larger_picture() -> None:
+    """Of the size in which it is searched, a face has 144 of 320 pixels in the one, 38 in the other."""
+    frame = demo_frames()[0]
+    larger = np.full((900, 1200, 3), 128, np.uint8)
+    larger[200:520, 100:420] = frame
+    detector = BundleDetector(open_session(load_bundle().network("detector")))
+    (alone,), (inside,) = (detector.detect(image) for image in (frame, larger))
+    eyes = float(np.linalg.norm(alone.landmarks[0] - alone.landmarks[1]))
+    apart = np.linalg.norm(inside.landmarks - np.float32([100, 200]) - alone.landmarks, axis=1)
+    assert apart.mean() < 0.04 * eyes
 
 
 @given(

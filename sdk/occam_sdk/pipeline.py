@@ -41,7 +41,7 @@ from .window import Scored
 MAX_FACES: Final = (
     8  # of a clip's frame, the largest, are judged: a crowd in the background decides nothing
 )
-STILL_LONG_SIDE: Final = 640  # a still is worth a closer look than a frame
+STILL_LONG_SIDE: Final = 640  # a still is searched in a larger size than a frame
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
 
