@@ -51,7 +51,8 @@ def ways(clip: Path) -> dict[str, Way]:
     bundle = load_bundle()
 
     def detector(long_side: int) -> FaceDetector:
-        return BundleDetector(open_session(bundle.network("detector")), long_side=long_side)
+        network = bundle.network("detector")
+        return BundleDetector(open_session(network), open_session(network), long_side=long_side)
 
     shipped = Recognizer()
     smaller = {side: Recognizer(detector=detector(side)) for side in (256, 192)}

@@ -121,6 +121,7 @@ class Stages:
         self._bundle = bundle
         sessions = {name: open_session(bundle.network(name), runtime) for name in bundle.networks}
         self._sessions = sessions
+        self._close = open_session(bundle.network("detector"), runtime)
         self._features: SpeechFeatures | VoiceFeatures | None = None
         self._why_not = ""
         try:
@@ -144,7 +145,11 @@ class Stages:
 
     def _watch(self, clip: Path, watch: Stopwatch) -> tuple[Watched, int]:
         model = self._bundle.face
-        detector = BundleDetector(_Timed(self._sessions["detector"], watch, "detector: network"))
+        far, close = (
+            _Timed(session, watch, "detector: network")
+            for session in (self._sessions["detector"], self._close)
+        )
+        detector = BundleDetector(far, close)
         network = ExpressionNetwork(
             _Timed(self._sessions["expression"], watch, "expression: network"), model
         )

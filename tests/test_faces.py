@@ -79,12 +79,11 @@ def test_boxes_and_landmarks_are_the_closer_looks_in_the_pictures_own_pixels() -
     session = Says({(192, 320): [far], CLOSE: [(16, 5, 6, a_face(4, 7, 5, 1))]})
     (face,) = BundleDetector(session).detect(EMPTY)
     assert session.shown == [(192, 320), CLOSE], "half as wide, 180 rows become 192; then a part"
-    # From afar it is 48, 45 to 176, 105: the part is 192 wide around (112, 75), and ends at the top.
-    down = 171 / 192
-    middle = np.array([16 + 6.5 * 16, 5.5 * 16 * down])
-    half = np.array([7 * 16, 5 * 16 * down]) / 2
+    # From afar it is 48, 45 to 176, 105: the part has 192 pixels and begins at (16, 0), not above.
+    middle = np.array([16 + 6.5 * 16, 5.5 * 16])
+    half = np.array([7 * 16, 5 * 16]) / 2
     np.testing.assert_allclose(face.box_xyxy, [*(middle - half), *(middle + half)], rtol=1e-5)
-    point = middle + np.array([16, 16 * down])
+    point = middle + 16
     np.testing.assert_allclose(face.landmarks, np.tile(point, (5, 1)), rtol=1e-5)
     scores = [1 / (1 + np.exp(-logit)) for logit in (2, 4)]
     assert face.confidence == pytest.approx(np.sqrt(np.prod(scores)))
@@ -143,9 +142,16 @@ def test_a_closer_look_is_at_a_part_of_the_picture_around_the_box(
     left, top = corner.astype(int).tolist()
     assert min(part.shape) > 0
     assert part[0, 0] == image[top, left], "the corner is where it is said to be"
-    assert (corner <= box[:2]).all()
-    assert (corner + part.shape[::-1] >= np.floor(box[2:])).all(), "all of the box is in it"
-    assert max(part.shape) <= ROOM * max(box[2:] - box[:2]) + 3
+    assert (corner <= box[:2] + 1).all(), "all of the box is in it, but for a part of a pixel"
+    assert (corner + part.shape[::-1] >= box[2:] - 1).all()
+    assert max(part.shape) <= ROOM * max(box[2:] - box[:2]) + 1
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (240, 0), (0, 140), (240, 140), (120, 70)])
+def test_a_part_at_the_edge_is_as_large_and_as_square(corner: tuple[int, int]) -> None:
+    box = np.array([*corner, corner[0] + 60, corner[1] + 60], np.float32)
+    part, _ = closer(np.zeros((200, 300, 3), np.uint8), box)
+    assert part.shape[:2] == (90, 90)
 
 
 @pytest.mark.parametrize("shape", [(384, 640), (192, 320)])

@@ -85,7 +85,8 @@ class Observer:
         self._template = np.array(settings.template, np.float32)
         self._observe = {"face": self._picture, "voice": self._utterance, "clip": self._clip}[media]
         if media != "voice":
-            self._detector = BundleDetector(open_session(load_bundle().network("detector")))
+            network = load_bundle().network("detector")
+            self._detector = BundleDetector(open_session(network), open_session(network))
         if media != "face":
             self._extractor = _extractor(settings.feature_set)
 

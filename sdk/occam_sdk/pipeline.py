@@ -81,7 +81,8 @@ class Pipeline:
         sessions: dict[str, Session] = {}
         if detector is None:
             sessions["detector"] = _open(bundle, "detector", {"image"}, set(), runtime)
-            detectors = _detectors(bundle, sessions["detector"], min_face_px)
+            close = _open(bundle, "detector", {"image"}, set(), runtime)
+            detectors = _detectors(bundle, sessions["detector"], close, min_face_px)
         else:
             detectors = detector, detector
         turn = threading.Lock()
@@ -332,16 +333,17 @@ def _open(
 
 
 def _detectors(
-    bundle: Bundle, session: Session, min_face_px: float | None
+    bundle: Bundle, session: Session, close: Session, min_face_px: float | None
 ) -> tuple[FaceDetector, FaceDetector]:
     """The bundle's own, for the frames of a clip and for a still."""
     try:
-        video = BundleDetector(session, min_face_px=min_face_px)
+        video = BundleDetector(session, close, min_face_px=min_face_px)
     except ValueError as error:
         raise BundleError(
             f"{bundle.path / 'detector'}.onnx: {error}; get a complete copy of the bundle"
         ) from error
-    return video, BundleDetector(session, long_side=STILL_LONG_SIDE, min_face_px=min_face_px)
+    still = BundleDetector(session, close, long_side=STILL_LONG_SIDE, min_face_px=min_face_px)
+    return video, still
 
 
 def _largest_first(faces: tuple[Face, ...]) -> tuple[Face, ...]:

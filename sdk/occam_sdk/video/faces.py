@@ -49,6 +49,8 @@ class BundleDetector:
 
     Args:
         session: the network, from ``open_session``.
+        close: the same, opened once more, for the closer looks: a runtime loses half its speed where sizes
+            alternate. None: ``session``.
         long_side: about how many pixels the longer side of a picture has when it is looked at; a face
             is seen from a twentieth of that side on. A smaller picture is not enlarged, unless to
             ``MIN_LONG_SIDE``.
@@ -61,11 +63,17 @@ class BundleDetector:
     """
 
     def __init__(
-        self, session: Session, *, long_side: int = LONG_SIDE, min_face_px: float | None = None
+        self,
+        session: Session,
+        close: Session | None = None,
+        *,
+        long_side: int = LONG_SIDE,
+        min_face_px: float | None = None,
     ) -> None:
         if not session.ports[1] >= MAPS:
             raise ValueError(f"expected outputs {sorted(MAPS)}, got {sorted(session.ports[1])}")
-        self._session, self._long_side, self._min_face_px = session, long_side, min_face_px
+        self._session, self._close = session, close or session
+        self._long_side, self._min_face_px = long_side, min_face_px
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
@@ -73,7 +81,7 @@ class BundleDetector:
         maps: list[NDArray[np.float32]] = []
         strides: list[tuple[float, float]] = []
         for side in looks(max(height, width), self._long_side, self._min_face_px):
-            some, apart = self._maps(image, side)
+            some, apart = _said(self._session, image, side)
             maps += some
             strides += apart
         rows = _core.find_faces(maps, strides, WORTH_A_LOOK, MAX_OVERLAP, MIN_AGREEMENT)
@@ -86,30 +94,33 @@ class BundleDetector:
                 faces.append(face)
         return tuple(faces)
 
-    def _maps(
-        self, image: NDArray[np.uint8], long_side: int
-    ) -> tuple[list[NDArray[np.float32]], list[tuple[float, float]]]:
-        """What the network says of a picture, and the picture's pixels from cell to cell of each map."""
-        tensor = detector_input(image, long_side)
-        out = self._session.run({"image": tensor})
-        across, down = image.shape[1] / tensor.shape[3], image.shape[0] / tensor.shape[2]
-        maps = [out[f"stride_{stride}"][0] for stride in STRIDES]
-        return maps, [(stride * across, stride * down) for stride in STRIDES]
-
     def _look_closer(self, image: NDArray[np.uint8], row: NDArray[np.float32]) -> Face | None:
         """What is seen of a place found from afar, (15,) as of ``find_faces``; None if no face is."""
         part, corner = closer(image, row[1:5])
-        maps, strides = self._maps(part, CLOSE_SIDE)
+        maps, strides = _said(self._close, part, CLOSE_SIDE)
         height, width = image.shape[:2]
         first, best = Face(row[1:5], row[5:].reshape(5, 2), float(row[0])), None
         for said in _core.find_faces(maps, strides, WORTH_A_LOOK, MAX_OVERLAP, MIN_AGREEMENT):
-            box = np.clip(said[1:5] + np.tile(corner, 2), 0, [width, height] * 2)
+            box = np.clip(
+                said[1:5] + np.tile(corner, 2), 0, np.array([width, height] * 2, np.float32)
+            )
             confidence = float(np.sqrt(said[0] * row[0]))
-            face = Face(np.float32(box), said[5:].reshape(5, 2) + corner, confidence)
+            face = Face(np.asarray(box, np.float32), said[5:].reshape(5, 2) + corner, confidence)
             overlap = intersection_over_union(face, first)
             if overlap >= SAME_FACE and (best is None or overlap > best[0]):
                 best = overlap, face
         return None if best is None else best[1]
+
+
+def _said(
+    session: Session, image: NDArray[np.uint8], long_side: int
+) -> tuple[list[NDArray[np.float32]], list[tuple[float, float]]]:
+    """The maps of what the network says of a picture, and the picture's pixels from cell to cell of each."""
+    tensor = detector_input(image, long_side)
+    out = session.run({"image": tensor})
+    across, down = image.shape[1] / tensor.shape[3], image.shape[0] / tensor.shape[2]
+    maps = [out[f"stride_{stride}"][0] for stride in STRIDES]
+    return maps, [(stride * across, stride * down) for stride in STRIDES]
 
 
 def looks(stored: int, long_side: int, min_face_px: float | None = None) -> tuple[int, ...]:
@@ -149,12 +160,16 @@ def detector_input(image: NDArray[np.uint8], long_side: int) -> NDArray[np.float
 def closer(
     image: NDArray[np.uint8], box: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The part of a picture around a box, a square inside of it, and where its left upper corner lies."""
-    half = ROOM * float((box[2:] - box[:2]).max()) / 2
-    middle = (box[:2] + box[2:]) / 2
-    left, top = np.floor(np.maximum(middle - half, 0)).astype(int).tolist()
-    right, bottom = np.ceil(middle + half).astype(int).tolist()
-    return image[top:bottom, left:right], np.array([left, top], np.float32)
+    """A square part of a picture around a box, and where its left upper corner lies.
+
+    At the picture's edge it is moved inwards, and it is narrower than high only if the picture is: else it
+    would be stretched in another way in every frame of a face at the edge, and the landmarks with it.
+    """
+    size = np.array(image.shape[1::-1])
+    side = np.minimum(np.ceil(ROOM * (box[2:] - box[:2]).max()), size).astype(int)
+    corner = np.clip(np.round((box[:2] + box[2:] - side) / 2).astype(int), 0, size - side)
+    (left, top), (right, bottom) = corner.tolist(), (corner + side).tolist()
+    return image[top:bottom, left:right], corner.astype(np.float32)
 
 
 def _round_up(side: float) -> int:
