@@ -37,6 +37,21 @@ def make_heads(seed: int = 0, *, members: int = 1, weighted: bool = False) -> Ar
     }
 
 
+def with_more(content: bytes, output: str, change: NDArray[np.float32]) -> bytes:
+    """A network that adds ``change`` to one of its outputs; needs onnx of the extra ``test``."""
+    from onnx import helper, load_from_string, numpy_helper
+
+    model = load_from_string(content)
+    graph, before = model.graph, f"{output} before"
+    for node in graph.node:
+        names = [before if name == output else name for name in node.output]
+        del node.output[:]
+        node.output.extend(names)
+    graph.initializer.append(numpy_helper.from_array(change, "change"))
+    graph.node.append(helper.make_node("Add", [before, "change"], [output]))
+    return bytes(model.SerializeToString())
+
+
 def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of an .npz of these arrays."""
     buffer = io.BytesIO()

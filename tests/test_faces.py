@@ -74,7 +74,7 @@ IN_THE_MIDDLE: Final = (32, 2, 2, a_face(4, 3, 3))  # (80, 80) of 192, 96 wide
 EMPTY: Final = np.zeros((360, 640, 3), np.uint8)
 
 
-def test_boxes_and_landmarks_are_the_closer_looks_in_the_pictures_own_pixels() -> None:
+def test_landmarks_are_the_closer_looks_and_the_box_is_the_mean_of_both() -> None:
     far = (16, 2, 3, a_face(2, 4, 2))
     session = Says({(192, 320): [far], CLOSE: [(16, 5, 6, a_face(4, 7, 5, 1))]})
     (face,) = BundleDetector(session).detect(EMPTY)
@@ -82,7 +82,8 @@ def test_boxes_and_landmarks_are_the_closer_looks_in_the_pictures_own_pixels() -
     # From afar it is 48, 45 to 176, 105: the part has 192 pixels and begins at (16, 0), not above.
     middle = np.array([16 + 6.5 * 16, 5.5 * 16])
     half = np.array([7 * 16, 5 * 16]) / 2
-    np.testing.assert_allclose(face.box_xyxy, [*(middle - half), *(middle + half)], rtol=1e-5)
+    close = np.array([*(middle - half), *(middle + half)])
+    np.testing.assert_allclose(face.box_xyxy, (close + np.array([48, 45, 176, 105])) / 2, rtol=1e-5)
     point = middle + 16
     np.testing.assert_allclose(face.landmarks, np.tile(point, (5, 1)), rtol=1e-5)
     scores = [1 / (1 + np.exp(-logit)) for logit in (2, 4)]

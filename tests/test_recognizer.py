@@ -178,9 +178,10 @@ def test_voice_and_face_are_weighed_as_the_bundle_says(demo: ClipResult) -> None
     assert demo.scores is not None
     assert demo.face is not None
     assert demo.voice is not None
-    mean = fusion.face * demo.face.scores + fusion.voice * demo.voice.scores
+    assert fusion.mean == "geometric"
+    mean = demo.face.scores**fusion.face * demo.voice.scores**fusion.voice
     wanted = mean ** (1 / fusion.temperature) / (mean ** (1 / fusion.temperature)).sum()
-    np.testing.assert_allclose(demo.scores, wanted, atol=1e-6)
+    np.testing.assert_allclose(demo.scores, wanted, atol=1e-5)
 
 
 def test_frames_with_a_waveform_get_the_answer_of_their_file(
