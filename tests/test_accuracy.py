@@ -32,6 +32,7 @@ from benchmarks.accuracy_faces import (  # noqa: E402
     Answers,
     Pictures,
     as_shipped,
+    counted_by_authors,
     prepared_faces,
     read_pictures,
     side_by_side,
@@ -167,6 +168,27 @@ def stored_faces(folder: Path, pictures: list[NDArray[np.uint8]]) -> tuple[Path,
         pixels=np.stack([cv2.cvtColor(cv2.resize(p, (size, size)), cv2.COLOR_BGR2GRAY) for p in pictures]),
     )  # fmt: skip
     return folder / "own", cache
+
+
+@pytest.mark.parametrize(
+    ("votes", "counted"),
+    [
+        ([10], True),
+        ([6, 4], True),
+        ([5, 5], False),
+        ([5, 4, 1], True),  # a single vote is left out: five of nine
+        ([4, 1, 1, 1, 1, 1, 1], True),
+        ([5], False),  # the other five say that it is unknown, or no face
+        ([8, 1], True),
+        ([0, 0, 0, 0, 0, 0, 0, 1], False),  # of another corpus, which has one label for ten votes
+    ],
+)
+def test_ferplus_counts_a_face_where_more_than_half_agree(votes: list[int], counted: bool) -> None:
+    row = np.zeros((1, len(FERPLUS_LABELS)), np.float32)
+    row[0, : len(votes)] = votes
+    before = row.copy()
+    assert counted_by_authors(row).tolist() == [counted]
+    np.testing.assert_array_equal(row, before)
 
 
 def test_the_same_faces_stand_side_by_side(

@@ -179,6 +179,14 @@ def test_doubt_is_kept_with_the_network(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         voice.logits_of(back, data.features), voice.logits_of(model, data.features)
     )
+    saved = torch.load(tmp_path / "voice.pt", weights_only=True)
+    del saved["model"]["state"]["doubt"]  # as of a run that was made before
+    torch.save(saved, tmp_path / "voice.pt")
+    before = voice.train(data, QUICK)
+    np.testing.assert_array_equal(
+        voice.logits_of(voice.load_voice(tmp_path / "voice.pt"), data.features),
+        voice.logits_of(before, data.features),
+    )
     pytest.importorskip("onnx", reason="the extra 'export' is not installed")
     from export.networks import voice_onnx
     from occam_sdk.backends import open_session

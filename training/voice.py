@@ -308,6 +308,7 @@ def _model(saved: dict[str, Any]) -> AnyVoice:
     state = saved["state"]
     if saved["kind"] == "forest":
         return ForestNetwork(**state)
+    state = {"doubt": torch.tensor(0.0), **state}  # runs made before know none
     settings = Settings(hidden=len(state["layers.1.weight"]), doubt=float(state["doubt"]))
     network = VoiceNetwork(state["mean"], state["std"], settings)
     network.load_state_dict(state)
