@@ -20,7 +20,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from .quantise import DEQUANTISE, LAYERS, QUANTISE, has_output_channels_first, shortcuts
+from .quantise import (
+    DEQUANTISE,
+    LAYERS,
+    QUANTISE,
+    has_output_channels_first,
+    made_by_heads,
+    shortcuts,
+)
 
 MIN_OPSET: Final = 17
 DEFAULT: Final = ("", "ai.onnx")  # two names of ONNX's own operators
@@ -187,7 +194,7 @@ class _Linter:
             if bias is None or bias.dtype != np.float32:
                 kind = "computed" if bias is None else f"of {bias.dtype}"
                 self._say("bias", node, f"has a bias that is {kind}")
-        if self._ends & set(node.output):
+        if made_by_heads(self._graph) & set(node.output):
             self._say("heads", node, f"makes the output {node.output[0]!r}")
 
     def _residuals(self) -> None:

@@ -37,7 +37,7 @@ def layers(model: onnx.ModelProto) -> list[str]:
     A layer that makes an output of the network is a head, and stays float32.
     """
     constant = {tensor.name for tensor in model.graph.initializer}
-    ends = {port.name for port in model.graph.output}
+    ends = made_by_heads(model.graph)
     return [
         node.name
         for node in model.graph.node
@@ -46,6 +46,13 @@ def layers(model: onnx.ModelProto) -> list[str]:
         and node.output[0] not in ends
         and has_output_channels_first(node)
     ]
+
+
+def made_by_heads(graph: onnx.GraphProto) -> set[str]:
+    """The outputs of a network, and what is only divided to become one, as the voice's logits are."""
+    ends = {port.name for port in graph.output}
+    ends |= {n.input[0] for n in graph.node if n.op_type == "Div" and n.output[0] in ends}
+    return ends
 
 
 def has_output_channels_first(layer: onnx.NodeProto) -> bool:

@@ -22,6 +22,7 @@ from occam_sdk.video.faces import (
     LONG_SIDE,
     MAX_LONG_SIDE,
     MIN_LONG_SIDE,
+    MOST_LOOKS,
     ROOM,
     STRIDES,
     BundleDetector,
@@ -127,6 +128,15 @@ def test_a_face_keeps_its_landmarks_in_a_larger_picture() -> None:
     eyes = float(np.linalg.norm(alone.landmarks[0] - alone.landmarks[1]))
     apart = np.linalg.norm(inside.landmarks - np.float32([100, 200]) - alone.landmarks, axis=1)
     assert apart.mean() < 0.04 * eyes
+
+
+def test_of_a_picture_full_of_faces_the_likeliest_are_looked_at_and_no_more() -> None:
+    far = [
+        (8, row, column, a_face(1 + row / 10, 1, 1)) for row in range(24) for column in range(40)
+    ]
+    session = Says({(192, 320): far, CLOSE: [IN_THE_MIDDLE]})
+    BundleDetector(session).detect(EMPTY)
+    assert session.shown.count(CLOSE) == MOST_LOOKS
 
 
 @given(

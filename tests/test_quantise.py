@@ -248,6 +248,17 @@ def test_layers_have_constant_weights_with_output_channels_first() -> None:
     assert layers(model_of(nodes, weight, inputs, {"out": ["n", 2]})) == ["transposed"]
 
 
+def test_a_layer_that_is_only_divided_to_make_an_output_is_a_head() -> None:
+    weight = np.ones((2, 2), np.float32)
+    nodes = [
+        onnx.helper.make_node("Gemm", ["image", "weight"], ["inner"], name="one", transB=1),
+        onnx.helper.make_node("Gemm", ["inner", "weight"], ["logits"], name="two", transB=1),
+        onnx.helper.make_node("Div", ["logits", "image"], ["out"], name="less sure"),
+    ]
+    ports = {"image": ["n", 2]}, {"out": ["n", 2]}
+    assert layers(model_of(nodes, {"weight": weight}, *ports)) == ["one"]
+
+
 def test_ports_names_and_any_batch_size_are_kept() -> None:
     before, after = residual(), quantised()
     assert list(after.graph.input) == list(before.graph.input)
