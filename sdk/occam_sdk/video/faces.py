@@ -120,7 +120,7 @@ class BundleDetector:
                 best = overlap, face
         if best is None:
             return None
-        both = (best[1].box_xyxy + first.box_xyxy) / 2
+        both = np.asarray((best[1].box_xyxy + first.box_xyxy) / 2, np.float32)
         return replace(best[1], box_xyxy=both)
 
 
