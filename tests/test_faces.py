@@ -227,6 +227,15 @@ def test_what_the_network_is_shown_has_sides_of_the_grid(
     assert (shown == 7).all()
 
 
+@given(st.integers(321, 1280))
+def test_a_large_picture_is_averaged_and_not_picked_from(stored: int) -> None:
+    """A pattern as fine as can be comes out as its mean brightness."""
+    stripes = np.zeros((stored, stored, 3), np.uint8)
+    stripes[:, ::2] = 200
+    shown = detector_input(stripes, 160)
+    assert shown.mean() == pytest.approx(stripes.mean(), abs=4)
+
+
 def test_yunet_needs_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.onnx: no such file"):
         YuNet(tmp_path / "nowhere.onnx")
