@@ -140,7 +140,8 @@ class HSEmotionOnnx(Peer):
     def _open(self) -> None:
         self._recognizer: Any = self._module.HSEmotionRecognizer(model_name=self.model)
         network = load_bundle().network("detector")
-        self._detector = BundleDetector(open_session(network), long_side=STILL_LONG_SIDE)
+        sessions = open_session(network), open_session(network)
+        self._detector = BundleDetector(*sessions, long_side=STILL_LONG_SIDE)
 
     def _weights(self) -> tuple[Path, ...]:
         return (Path.home() / ".hsemotion" / f"{self.model}.onnx",)

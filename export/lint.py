@@ -195,7 +195,7 @@ class _Linter:
                 kind = "computed" if bias is None else f"of {bias.dtype}"
                 self._say("bias", node, f"has a bias that is {kind}")
         if made_by_heads(self._graph) & set(node.output):
-            self._say("heads", node, f"makes the output {node.output[0]!r}")
+            self._say("heads", node, f"makes {node.output[0]!r}: it is a head")
 
     def _residuals(self) -> None:
         residual = shortcuts(self._graph, [node.name for node in self.quantised])

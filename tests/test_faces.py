@@ -130,13 +130,34 @@ def test_a_face_keeps_its_landmarks_in_a_larger_picture() -> None:
     assert apart.mean() < 0.04 * eyes
 
 
-def test_of_a_picture_full_of_faces_the_likeliest_are_looked_at_and_no_more() -> None:
+@pytest.mark.parametrize("most", [3, MOST_LOOKS])
+def test_of_a_picture_full_of_faces_the_largest_are_looked_at_and_no_more(most: int) -> None:
+    """The larger they are, the less they are like faces, and the further down."""
     far = [
-        (8, row, column, a_face(1 + row / 10, 1, 1)) for row in range(24) for column in range(40)
+        (8, row, column, a_face(3 - row / 10, 1 + row / 100, 1))
+        for row in range(2, 22)
+        for column in range(2, 38)
     ]
     session = Says({(192, 320): far, CLOSE: [IN_THE_MIDDLE]})
-    BundleDetector(session).detect(EMPTY)
-    assert session.shown.count(CLOSE) == MOST_LOOKS
+    found = BundleDetector(session, most_looks=most).detect(EMPTY)
+    assert session.shown.count(CLOSE) == most
+    assert 0 < len(found) <= most
+    middles = [(face.box_xyxy[1] + face.box_xyxy[3]) / 2 for face in found]
+    assert min(middles) > 360 * (21 - most // 36 - 1) / 24
+
+
+def test_the_closer_looks_have_a_session_of_their_own() -> None:
+    seen = {(192, 320): [(16, 2, 3, a_face(2, 4, 2))], CLOSE: [(16, 5, 6, a_face(4, 7, 5))]}
+    far, close = Says(seen), Says(seen)
+    assert len(BundleDetector(far, close).detect(EMPTY)) == 1
+    assert (far.shown, close.shown) == ([(192, 320)], [CLOSE])
+
+
+def test_places_are_what_one_look_takes_for_a_face() -> None:
+    session = Says({(192, 320): [(16, 5, 9, a_face(2, 4, 4)), (16, 5, 2, a_face(3, 4, 4))]})
+    places = BundleDetector(session).places(EMPTY)
+    np.testing.assert_allclose(places[:, 0], 1 / (1 + np.exp([-3.0, -2.0])), rtol=1e-6)
+    assert session.shown == [(192, 320)]
 
 
 @given(

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,9 +30,12 @@ from occam_sdk import (
     demo_clip,
 )
 from occam_sdk.audio.decode import AudioFile
+from occam_sdk.backends import Session, open_session
 from occam_sdk.bundle import DEFAULT_BUNDLE, load_bundle
 from occam_sdk.machine import has_vnni
+from occam_sdk.pipeline import MOST_LOOKS
 from occam_sdk.video.decode import VideoFile
+from occam_sdk.video.faces import CLOSE_SIDE
 
 from . import clips
 from .bundles import drop_field, put_file, set_field
@@ -639,6 +642,53 @@ def test_warmup_changes_no_answer(demo: ClipResult) -> None:
     with Recognizer() as made:
         made.warmup()
         assert made.predict(demo_clip()).to_json() == demo.to_json()
+
+
+class Watched:
+    """A session that remembers the sizes of the pictures that it was shown."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.info, self.ports = session.info, session.ports
+        self.shown: list[tuple[int, ...]] = []
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.shown += [tensor.shape[-2:] for tensor in inputs.values()]
+        return self._session.run(inputs)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
+    """Every session of recognizers that are made from now on."""
+    sessions: list[Watched] = []
+
+    def watched(*given: object) -> Watched:
+        sessions.append(Watched(open_session(*given)))  # type: ignore[arg-type]
+        return sessions[-1]
+
+    monkeypatch.setattr("occam_sdk.pipeline.open_session", watched)
+    return sessions
+
+
+def test_warmup_runs_every_network(opened: list[Watched]) -> None:
+    """That for the closer looks, too, though nothing is seen."""
+    with Recognizer() as made:
+        made.warmup()
+    assert len(opened) == 5
+    assert all(session.shown for session in opened)
+
+
+def test_of_a_crowd_in_a_clip_only_the_largest_are_looked_at_closer(
+    opened: list[Watched], portrait: Image
+) -> None:
+    crowd = np.tile(cv2.resize(portrait, (240, 240)), (5, 5, 1))
+    with Recognizer() as made:
+        assert len(made.predict_image(crowd)) == 25
+        close = (CLOSE_SIDE, CLOSE_SIDE)
+        before = sum(session.shown.count(close) for session in opened)
+        assert made.predict([Frame(i, i / 25, crowd) for i in range(2)]).label == "Happy"
+        looked = sum(session.shown.count(close) for session in opened) - before
+        assert looked == 2 * MOST_LOOKS
 
 
 def test_threads_take_turns_and_get_the_same_answers(

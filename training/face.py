@@ -77,7 +77,7 @@ def train(
     """Train, or go on training, in the folder ``run_folder``.
 
     Args:
-        folders: prepared corpora of faces, all of the architecture's input size.
+        folders: prepared corpora of faces, all of the size of ``settings``, or of the architecture's.
         run_folder: gets settings, statistics, log and checkpoint; a run that was broken off is
             continued.
         settings: must be those of the run that is continued.

@@ -1,7 +1,8 @@
 """Late fusion: the weighted mean of the modalities' scores, made as sure as it is right [2.3].
 
-The paper's mean is arithmetic. If face and voice err independently, what both say together is the product
-of what each says (Hinton 2002): that is the geometric mean with a temperature of a half.
+The paper's mean is arithmetic. If face and voice err independently and no class is rarer than another, what
+both say together is the product of what each says (Hinton 2002): that is the geometric mean, where both
+weigh the same, with a temperature of a half.
 """
 
 from __future__ import annotations

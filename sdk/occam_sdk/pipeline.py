@@ -33,7 +33,7 @@ from .types import (
 from .video.aggregate import aggregate
 from .video.align import align_face
 from .video.expression import ExpressionNetwork
-from .video.faces import BundleDetector, FaceDetector
+from .video.faces import CLOSE_SIDE, BundleDetector, FaceDetector
 from .video.follow import follow
 from .video.watched import Watched
 from .window import Scored
@@ -41,6 +41,7 @@ from .window import Scored
 MAX_FACES: Final = (
     8  # of a clip's frame, the largest, are judged: a crowd in the background decides nothing
 )
+MOST_LOOKS: Final = 2 * MAX_FACES  # closer ones at a frame: some of the places are no faces
 STILL_LONG_SIDE: Final = 640  # a still is searched in a larger size than a frame
 
 NO_SPEECH: Final = "no speech was heard: the sound is silent, steady noise, or under a second long"
@@ -79,10 +80,11 @@ class Pipeline:
         self.watch = partial(Watched, bundle.face.chunks, max_faces)
         detectors: tuple[FaceDetector, FaceDetector]
         sessions: dict[str, Session] = {}
+        self._close: Session | None = None
         if detector is None:
             sessions["detector"] = _open(bundle, "detector", {"image"}, set(), runtime)
-            close = _open(bundle, "detector", {"image"}, set(), runtime)
-            detectors = _detectors(bundle, sessions["detector"], close, min_face_px)
+            self._close = _open(bundle, "detector", {"image"}, set(), runtime)
+            detectors = _detectors(bundle, sessions["detector"], self._close, min_face_px)
         else:
             detectors = detector, detector
         turn = threading.Lock()
@@ -104,6 +106,8 @@ class Pipeline:
     def warmup(self) -> None:
         """Run every network once."""
         self.detect(np.zeros((240, 320, 3), np.uint8))
+        if self._close is not None:  # there was no face to look at closer
+            self._close.run({"image": np.zeros((1, 3, CLOSE_SIDE, CLOSE_SIDE), np.float32)})
         size = self._bundle.face.input_size
         self._expression.score(np.zeros((BATCH, size, size, 3), np.uint8), np.zeros(BATCH))
         count = self._bundle.voice.feature_count
@@ -337,7 +341,7 @@ def _detectors(
 ) -> tuple[FaceDetector, FaceDetector]:
     """The bundle's own, for the frames of a clip and for a still."""
     try:
-        video = BundleDetector(session, close, min_face_px=min_face_px)
+        video = BundleDetector(session, close, min_face_px=min_face_px, most_looks=MOST_LOOKS)
     except ValueError as error:
         raise BundleError(
             f"{bundle.path / 'detector'}.onnx: {error}; get a complete copy of the bundle"

@@ -225,7 +225,7 @@ def _check(
     try:
         session = open_session(bundle.network(name), runtime)
         said = outputs(name, session, samples, bundle)
-        latency_ms = _latency_ms(name, session, samples, bundle)
+        latency_ms = _latency_ms(name, session, runtime, samples, bundle)
     except BackendError as error:
         return Check(*asked, failure=str(error))
     form = runtime.precision if runtime.precision in ("int8", "fp32") else "fp32"
@@ -268,10 +268,15 @@ def _limit(tolerance: Mapping[str, float], precision: str, info: SessionInfo) ->
 
 
 def _latency_ms(
-    name: str, session: Session, samples: Mapping[str, NDArray[Any]], bundle: Bundle
+    name: str,
+    session: Session,
+    runtime: Runtime,
+    samples: Mapping[str, NDArray[Any]],
+    bundle: Bundle,
 ) -> float:
     if name == "detector":
-        call: Callable[[], object] = partial(BundleDetector(session).detect, demo_frames()[0])
+        detector = BundleDetector(session, open_session(bundle.network(name), runtime))
+        call: Callable[[], object] = partial(detector.detect, demo_frames()[0])
     else:
         port, rows = _rows(name, samples, bundle)
         call = partial(session.run, {port: rows[:1]})

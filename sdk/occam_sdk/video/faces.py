@@ -20,9 +20,7 @@ MAPS: Final = frozenset(f"stride_{stride}" for stride in STRIDES)
 GRID: Final = STRIDES[-1]  # the input's sides are multiples of this
 WORTH_A_LOOK: Final = 0.4  # least score of a place that is looked at once more, closer
 MIN_SCORE: Final = 0.6  # of a face: the geometric mean of both looks' scores; chosen on Valid
-MOST_LOOKS: Final = (
-    100  # closer looks at one picture, the likeliest places first: a tenth of a second
-)
+MOST_LOOKS: Final = 100  # closer ones at a picture: a tenth of a second
 CLOSE_SIDE: Final = 192  # pixels of a side of a closer look,
 ROOM: Final = 1.5  # which shows so many times the longer side of the box
 SAME_FACE: Final = 0.35  # intersection over union of what both looks see of one face
@@ -49,19 +47,20 @@ class BundleDetector:
 
     It looks twice: at the picture, then closer at each place that may be a face, always in the same size. So
     landmarks are as good, and mean the same, however large a face is in the picture and wherever it lies in
-    it; and what was taken for a face from afar is seldom taken for one twice. It tells of ``MOST_LOOKS``
-    faces at most.
+    it; and what was taken for a face from afar is seldom taken for one twice.
 
     Args:
         session: the network, from ``open_session``.
-        close: the same, opened once more, for the closer looks: a runtime loses half its speed where sizes
-            alternate. None: ``session``.
+        close: the same, opened once more, for the closer looks: ONNX Runtime loses a third of its speed where
+            sizes alternate, and TensorRT its CUDA graph. None: ``session``.
         long_side: about how many pixels the longer side of a picture has when it is looked at; a face
             is seen from a twentieth of that side on. A smaller picture is not enlarged, unless to
             ``MIN_LONG_SIDE``.
         min_face_px: in place of that, the smallest face to be seen, in pixels of the picture itself
             (the root of its box's area): a larger picture is then looked at in larger size, up to
             ``MAX_LONG_SIDE``.
+        most_looks: closer looks at a picture, which take a millisecond each: the largest places are
+            looked at, and no more faces are told of.
 
     Raises:
         ValueError: the network is another one.
@@ -74,14 +73,29 @@ class BundleDetector:
         *,
         long_side: int = LONG_SIDE,
         min_face_px: float | None = None,
+        most_looks: int = MOST_LOOKS,
     ) -> None:
         if not session.ports[1] >= MAPS:
             raise ValueError(f"expected outputs {sorted(MAPS)}, got {sorted(session.ports[1])}")
         self._session, self._close = session, close or session
         self._long_side, self._min_face_px = long_side, min_face_px
+        self._most_looks = most_looks
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of one (H, W, 3) BGR uint8 picture, the most confident first."""
+        places = self.places(image)
+        areas = np.prod(places[:, 3:5] - places[:, 1:3], axis=1)
+        largest = np.argsort(-areas, kind="stable")[: self._most_looks]
+        seen = [self._look_closer(image, place) for place in places[largest]]
+        found = [face for face in seen if face is not None and face.confidence >= MIN_SCORE]
+        faces: list[Face] = []
+        for face in sorted(found, key=lambda face: -face.confidence):
+            if all(intersection_over_union(face, other) <= MAX_OVERLAP for other in faces):
+                faces.append(face)
+        return tuple(faces)
+
+    def places(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What may be a face, from afar: (N, 15) as of ``find_faces``, the likeliest first."""
         height, width = image.shape[:2]
         maps: list[NDArray[np.float32]] = []
         strides: list[tuple[float, float]] = []
@@ -91,14 +105,7 @@ class BundleDetector:
             strides += apart
         rows = _core.find_faces(maps, strides, WORTH_A_LOOK, MAX_OVERLAP, MIN_AGREEMENT)
         rows[:, 1:5] = np.clip(rows[:, 1:5], 0, np.array([width, height] * 2, np.float32))
-        rows = rows[(rows[:, 3:5] > rows[:, 1:3]).all(1)][:MOST_LOOKS]
-        seen = [self._look_closer(image, row) for row in rows]
-        found = [face for face in seen if face is not None and face.confidence >= MIN_SCORE]
-        faces: list[Face] = []
-        for face in sorted(found, key=lambda face: -face.confidence):
-            if all(intersection_over_union(face, other) <= MAX_OVERLAP for other in faces):
-                faces.append(face)
-        return tuple(faces)
+        return np.asarray(rows[(rows[:, 3:5] > rows[:, 1:3]).all(1)])
 
     def _look_closer(self, image: NDArray[np.uint8], row: NDArray[np.float32]) -> Face | None:
         """What is seen of a place found from afar, (15,) as of ``find_faces``; None if no face is.
@@ -174,8 +181,8 @@ def closer(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """A square part of a picture around a box, and where its left upper corner lies.
 
-    At the picture's edge it is moved inwards, and it is narrower than high only if the picture is: else it
-    would be stretched in another way in every frame of a face at the edge, and the landmarks with it.
+    At the picture's edge it is moved inwards, and it is no square only if the picture has no room for one:
+    else it would be stretched in another way in every frame of a face at the edge, and the landmarks with it.
     """
     size = np.array(image.shape[1::-1])
     side = np.minimum(np.ceil(ROOM * (box[2:] - box[:2]).max()), size).astype(int)
