@@ -32,6 +32,10 @@ TEMPLATE: Final = (
 made symmetric, so that aligned FER+ faces lose as little as possible at their borders."""
 
 
+LOOKED: Final = 2
+"""Which way of finding faces and cutting them out this is: another number where they come out otherwise."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides what a face or a voice is in the cache.

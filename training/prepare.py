@@ -28,12 +28,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from occam_sdk.bundle import FEATURE_SETS
+from occam_sdk.bundle import FEATURE_SETS, load_bundle
 from occam_sdk.labels import FERPLUS_LABELS
 from occam_sdk.machine import usable_cores
 
 from .cache import REPORT, load_cache, locked, sha256_of, write_whole
-from .observe import Observer, Seen, Settings
+from .observe import LOOKED, Observer, Seen, Settings
 from .readers import READERS, summary
 from .samples import Corpus, LeftOut, Media, Sample
 
@@ -92,6 +92,9 @@ def _plan(corpus: Corpus, settings: Settings) -> dict[str, Any]:
     decides = asdict(settings)
     if corpus.media == "face":
         del decides["feature_set"]  # nothing is heard
+    if corpus.media != "voice":
+        network = load_bundle().files["detector.onnx"]["sha256"]
+        decides |= {"detector": network, "looked": LOOKED}
     return {
         "corpus": corpus.name,
         "media": corpus.media,
@@ -113,7 +116,8 @@ def _begin(out: Path, plan: dict[str, Any]) -> bool:
     as_json = json.loads(json.dumps(plan))
     if known.is_file() and json.loads(known.read_text()) != as_json:
         raise ValueError(
-            f"{out}: holds other samples or settings ({known}); name another folder or remove it"
+            f"{out}: holds other samples, settings, or faces found by another detector ({known}); "
+            "name another folder or remove it"
         )
     if (out / REPORT).is_file():
         return False
