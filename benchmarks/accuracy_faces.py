@@ -98,7 +98,8 @@ def counted_by_authors(votes: Floats) -> NDArray[np.bool_]:
 
     They leave out single votes, then every face of which no emotion has more than half of the rest: so are
     the figures of their paper (84.99 % of VGG-13, Barsoum et al. 2016; "majority" in their ``ferplus.py``).
-    Ten people judged each face; what is missing from ten said that it is unknown or no face, one answer here.
+    Ten people judged each face; what is missing from ten said that it is unknown or no face. That is one
+    answer here and two there: four faces of 3,153 are not counted.
     """
     others = np.maximum(FERPLUS_JUDGES - votes.sum(1), 0)
     answers = np.concatenate([votes, others[:, None]], 1)

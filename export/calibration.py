@@ -21,6 +21,7 @@ from occam_sdk.fusion import weighted_mean
 WEIGHTS: Final = np.arange(0.2, 0.96, 0.05)  # of the face; the voice has the rest
 TEMPERATURES: Final = np.geomspace(0.3, 2, 80)
 SEED: Final = 0
+HEAVIEST: Final = 10.0  # a class that was never learnt would outweigh all others
 SMALLEST: Final = 1e-30  # of which a logarithm is taken
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -50,15 +51,19 @@ def fit_face(label: Ints, logits: Floats, weight: NDArray[np.float64]) -> tuple[
 
     This is vector scaling (Guo et al. 2017): one temperature for all classes is too little where the
     network is too modest about smiles and too sure of the rest. Being linear, it goes into the head. A face
-    more says that nothing is to be changed, so that few faces change little; a class without any face stays.
+    more says that nothing is to be changed, so that few faces change little; a class without any face stays,
+    and no class weighs more than ``HEAVIEST`` times as much as another.
 
     Args:
         label: (N,) over ``LABELS``.
         logits: (N, 7).
         weight: (7,) of each class's faces.
+
+    Returns:
+        (7,) factors, above 0, and (7,) shifts.
     """
     target, said = torch.from_numpy(label), torch.from_numpy(logits).double()
-    weighed = torch.from_numpy(weight)[target]
+    weighed = torch.from_numpy(np.minimum(weight, HEAVIEST * weight.min()))[target]
     known = torch.bincount(target, minlength=logits.shape[1]) > 0
     change = torch.zeros(2, logits.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([change], max_iter=500, line_search_fn="strong_wolfe")
@@ -66,14 +71,14 @@ def fit_face(label: Ints, logits: Floats, weight: NDArray[np.float64]) -> tuple[
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         scale, shift = change * known
-        losses = functional.cross_entropy(said * (1 + scale) + shift, target, reduction="none")
+        losses = functional.cross_entropy(said * scale.exp() + shift, target, reduction="none")
         error = (losses * weighed).sum() / weighed.sum() + change.square().sum() / len(target)
         error.backward()
         return error
 
     optimizer.step(loss)
     scale, shift = (change * known).detach().float().numpy()
-    return 1 + scale, shift
+    return np.exp(scale), shift
 
 
 def fit_fusion(face: Judged, voices: tuple[Judged, ...]) -> FusionModel:

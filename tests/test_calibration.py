@@ -99,6 +99,16 @@ def test_a_class_that_weighs_more_is_said_more_often() -> None:
     assert (lifted == 2).sum() > 1.5 * (plain == 2).sum()
 
 
+def test_a_class_that_was_never_learnt_does_not_outweigh_the_others() -> None:
+    """Valid has one face of it; by how often Train has it, that weighs thousands of times what others do."""
+    face = judged(3000, 2, 0)
+    some = (face.label != 1) | (np.cumsum(face.label == 1) == 1)
+    label, logits = face.label[some], np.log(face.scores[some])
+    scale, shift = fit_face(label, logits, np.where(np.arange(7) == 1, 5000.0, 1.0))
+    assert (scale > 0).all()
+    assert ((logits * scale + shift).argmax(1) == 1).mean() < 0.02
+
+
 def test_what_no_face_tells_of_is_left_as_it_is() -> None:
     face = judged(500, 2, 0)
     some = face.label != 5

@@ -16,6 +16,7 @@ pytest.importorskip("sklearn", reason="the extra 'train' is not installed")
 pytest.importorskip("onnx", reason="the extra 'export' is not installed")
 
 from export import bundle as export  # noqa: E402
+from export.calibration import fit_face  # noqa: E402
 from export.networks import FACE_OUTPUTS, expression_onnx  # noqa: E402
 from occam_sdk import Recognizer  # noqa: E402
 from occam_sdk.audio.classifier import VoiceClassifier  # noqa: E402
@@ -29,6 +30,7 @@ from occam_sdk.video.expression import ExpressionNetwork  # noqa: E402
 from training import compose, face, judge, voice  # noqa: E402
 from training.cache import load_cache  # noqa: E402
 from training.clips import load_clips  # noqa: E402
+from training.faces import LabelledFaces  # noqa: E402
 from training.network import ARCHITECTURES, FaceNetwork  # noqa: E402
 
 from .caches import clip_cache, face_cache, write_cache  # noqa: E402
@@ -258,11 +260,17 @@ def test_a_bundle_of_single_faces_and_voices_says_what_the_runs_say(
     measured = judge.load_statistics(project.face_run)
     network = judge.load_network(project.face_run)
     out = judge.predict(network, torch.from_numpy(faces), measured)
-    # Factor and shift of each class are in the head; see test_calibration.
     heads, own = bundle.face.heads, network.emotion.weight.detach().numpy()
     scale = (heads.emotion_weight[0] * own).sum(1) / (own**2).sum(1)
     np.testing.assert_allclose(heads.emotion_weight[0], scale[:, None] * own, rtol=1e-4, atol=1e-6)
     shift = heads.emotion_bias[0] - scale * network.emotion.bias.detach().numpy()
+    # Fitted to Valid, each class's faces as heavy as half a logit adjustment makes them in training.
+    data = LabelledFaces([project.faces])
+    valid = data.batch(data.valid_rows())
+    logits = judge.predict(network, valid.faces, measured)["emotion"].numpy()
+    fitted = fit_face(valid.label.numpy(), logits, np.array(measured.prior) ** -0.5)
+    np.testing.assert_allclose((scale, shift), fitted, rtol=1e-3, atol=1e-3)
+    assert np.abs(scale - 1).max() > 0.01
     frames = seen(bundle, faces)
     assert bundle.face.temperature == 1
     wanted = torch.softmax(out["emotion"] * torch.from_numpy(scale) + torch.from_numpy(shift), 1)
