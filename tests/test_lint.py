@@ -475,13 +475,3 @@ def test_the_command_refuses_what_is_no_onnx(
         path.write_bytes(content)
     assert run_main(monkeypatch, path) == 2
     assert str(path) in capsys.readouterr().err
-
-
-def test_what_ships_is_clean(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from occam_sdk.bundle import DEFAULT_BUNDLE
-
-    paths = sorted(DEFAULT_BUNDLE.glob("*.int8.onnx"))
-    assert run_main(monkeypatch, *paths) == 0
-    assert capsys.readouterr().out.count("clean") == len(paths) > 0
