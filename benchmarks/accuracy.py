@@ -72,6 +72,11 @@ def measure(bundle: Bundle, sources: Sources) -> dict[str, Any]:
     manifest = json.loads((bundle.path / MANIFEST).read_text(encoding="utf-8"))
     print("faces as prepared", flush=True)
     data = prepared_faces(bundle, sources.faces)
+    if others := set(data.samples.corpus[data.test_rows()].tolist()) - {"ferplus"}:
+        raise ValueError(
+            f"--faces: {', '.join(sorted(others))} has faces of a Test part, and the figures are named "
+            "after FER+ and FER2013: leave it out"
+        )
     report: dict[str, Any] = {
         "expression_sha256": bundle.files[measured_file(manifest)]["sha256"],
         **face_figures(bundle, data),
@@ -129,6 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     named = named_places(parser, args.pictures)
     if args.update and not named:
         parser.error("--update: the documents also show what --pictures measures; give both")
+    for document in args.update:
+        if not document.is_file():
+            parser.error(
+                f"--update: {document}: no such file; write it, with the blocks to fill in"
+            )
     try:
         other = json.loads(args.compare.read_text(encoding="utf-8")) if args.compare else None
         sources = Sources(

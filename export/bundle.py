@@ -15,7 +15,6 @@ writes the figures that were measured on the finished files into the manifest. `
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -35,7 +34,6 @@ from occam_sdk.bundle import (
     NETWORKS,
     SPEECH,
     SPEECH_FEATURES,
-    load_bundle,
 )
 from occam_sdk.errors import BundleError
 from occam_sdk.labels import LABELS
@@ -59,6 +57,7 @@ from training.voice import (
 )
 
 from .calibration import Judged, fit_face, fit_fusion
+from .manifest import write_manifest
 from .networks import expression_onnx, voice_onnx
 from .samples import write_samples
 
@@ -301,23 +300,6 @@ def _never_heard(
         rows, logits = cross_corpus(voices, recipe)
         groups.append((voices.label[rows], logits))
     return groups
-
-
-def write_manifest(manifest: dict[str, Any], out: Path) -> None:
-    """Hash every file of the folder and write ``manifest.json``; then read the bundle as a user would."""
-    names = sorted(path.name for path in out.iterdir() if path.is_file() and path.name != MANIFEST)
-    manifest["files"] = {
-        name: {
-            "size": (out / name).stat().st_size,
-            "sha256": hashlib.sha256((out / name).read_bytes()).hexdigest(),
-        }
-        for name in names
-    }
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    bundle = load_bundle(out)
-    print(
-        f"{out}: {bundle.name}, {sum(f['size'] for f in manifest['files'].values()) / 1e6:.1f} MB"
-    )
 
 
 def measured_file(manifest: Mapping[str, Any]) -> str:

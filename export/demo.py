@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .manifest import put
+
 SIDE: Final = 320
 RATE_HZ: Final = 25
 SECONDS: Final = 3
@@ -82,7 +84,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", type=Path, help="the .mp4 to write")
-    write(parser.parse_args().target)
+    target = parser.parse_args().target
+    write(target)
+    put(target.read_bytes(), target)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ r"""The face detector of a run as ONNX: batch norm folded, any size, opset 18.
 
     python -m export.detector --run runs/detector --out sdk/occam_sdk/models/detector.onnx
 
-Then ``python -m export.int8`` gives the bundle its INT8 form and ``manifest.json`` its hash.
+A bundle's manifest gets its hash; then ``python -m export.int8`` makes its INT8 form, and the samples, anew.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from occam_sdk.errors import OccamError
 from training.detector.__main__ import load_detector
 
+from .manifest import put
 from .networks import detector_onnx
 
 
@@ -25,8 +27,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         content = detector_onnx(load_detector(args.run))
-        args.out.write_bytes(content)
-    except OSError as error:
+        put(content, args.out)
+    except (OSError, OccamError) as error:
         parser.error(str(error))
     print(f"{args.out}: {len(content) / 1e3:.0f} kB")
 

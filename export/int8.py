@@ -38,9 +38,9 @@ from training.faces import LabelledFaces
 from training.voice import load_voices
 
 from .agreement import Agreement, Targets, agreement
-from .bundle import write_manifest
 from .equalise import equalise
 from .lint import lint, quantised_layers
+from .manifest import write_manifest
 from .quantise import calibrate, layers, quantise
 from .samples import write_samples
 

@@ -26,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from occam_sdk.types import RATE_HZ
 
+from .manifest import put
 from .networks import OPSET
 
 SOURCE_SHA256: Final = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
@@ -136,8 +137,9 @@ def main() -> None:
             f"{args.source}: expected the published file, SHA-256 {SOURCE_SHA256}, got {found}"
         )
     saved = torch.load(args.source, map_location="cpu", weights_only=True)["model_state"]
-    args.target.write_bytes(
-        speech_onnx({name.removeprefix("lstm."): value for name, value in saved.items()})
+    put(
+        speech_onnx({name.removeprefix("lstm."): value for name, value in saved.items()}),
+        args.target,
     )
 
 

@@ -51,6 +51,7 @@ from occam_sdk import Recognizer  # noqa: E402
 from occam_sdk.bundle import FusionModel, load_bundle  # noqa: E402
 from occam_sdk.labels import FERPLUS_LABELS, LABELS  # noqa: E402
 from occam_sdk.verify import demo_frames  # noqa: E402
+from training.readers import READERS  # noqa: E402
 from training.voice import FOR_STATES, Recipe, Voices, logits_of  # noqa: E402
 
 from .caches import write_cache  # noqa: E402
@@ -151,7 +152,9 @@ def test_the_product_answers_for_the_largest_face_or_not_at_all(
     assert answers.crops.shape == (2, size, size)
 
 
-def stored_faces(folder: Path, pictures: list[NDArray[np.uint8]]) -> tuple[Path, Path]:
+def stored_faces(
+    folder: Path, pictures: list[NDArray[np.uint8]], corpus: str = "own_faces"
+) -> tuple[Path, Path]:
     """Happy pictures as ``own_faces`` reads them, and a cache as if they had been prepared."""
     stored = folder / "own" / "test" / "happy"
     stored.mkdir(parents=True)
@@ -161,7 +164,7 @@ def stored_faces(folder: Path, pictures: list[NDArray[np.uint8]]) -> tuple[Path,
     votes = np.zeros((count, 8), np.float32)
     votes[:, FERPLUS_LABELS.index("Happy")] = 10
     cache = write_cache(
-        folder / "own_faces", "face", label=np.full(count, HAPPY), votes=votes,
+        folder / corpus, "face", label=np.full(count, HAPPY), votes=votes,
         split=np.full(count, "test"), path=np.array([f"test/happy/{i}.png" for i in range(count)]),
         digest=np.array([hashlib.sha256(p.tobytes()).hexdigest() for p in pictures]),
         found=np.array([bool(p.std() > 1) for p in pictures]),
@@ -402,7 +405,7 @@ def test_pairs_are_fused_by_the_products_weights() -> None:
 def measured(tmp_path_factory: pytest.TempPathFactory, face: NDArray[np.uint8]) -> Path:
     """The folder of a report of the shipped bundle on next to nothing, by the command line."""
     folder = tmp_path_factory.mktemp("accuracy")
-    place, faces = stored_faces(folder, [face, face[:, ::-1].copy(), BLANK])
+    place, faces = stored_faces(folder, [face, face[:, ::-1].copy(), BLANK], "ferplus")
     voices = two_corpora()
     caches = []
     for name, corpus in (("ravdess", "ravdess"), ("emodb", "other")):
@@ -410,11 +413,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory, face: NDArray[np.uint8]) 
         given = {"label": own.label, "subject": own.speaker, "features": own.features}
         caches.append(str(write_cache(folder / name, "voice", **given)))
     (folder / "card.md").write_text("<!-- conditions -->\nold\n<!-- /conditions -->\nkept\n")
-    data = ["--faces", str(faces), "--voices", *caches, "--pictures", f"own_faces={place}"]
+    data = ["--faces", str(faces), "--voices", *caches, "--pictures", f"ferplus={place}"]
     out = ["--json", str(folder / "a.json"), "--plots", str(folder / "plots"),
            "--update", str(folder / "card.md")]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accuracy, "Recipe", lambda: QUICK)
+        patch.setitem(READERS, "ferplus", READERS["own_faces"])  # type: ignore[misc]
         accuracy.main([*data, *out])
     return folder
 
@@ -465,6 +469,25 @@ def test_documents_get_their_blocks_and_keep_the_rest(measured: Path) -> None:
     assert card.endswith("<!-- /conditions -->\nkept\n")
     assert "old" not in card
     assert update_blocks("no marker", {"conditions": "table"}) == "no marker"
+
+
+def test_figures_of_another_corpus_are_not_called_those_of_ferplus(
+    tmp_path: Path, face: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, faces = stored_faces(tmp_path, [face, BLANK], "rafdb")
+    with pytest.raises(SystemExit):
+        accuracy.main(["--faces", str(faces), "--voices", "nowhere"])
+    assert "rafdb has faces of a Test part" in capsys.readouterr().err
+
+
+def test_a_document_that_is_not_there_is_told_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        accuracy.main(
+            ["--faces", "a", "--voices", "b", "--pictures", "ferplus=.", "--update", "no/card.md"]
+        )
+    assert "no/card.md: no such file" in capsys.readouterr().err
 
 
 def test_documents_are_not_updated_by_half(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("onnx", reason="the extra 'export' is not installed")
 
 from export import bundle as export  # noqa: E402
 from export.calibration import fit_face  # noqa: E402
+from export.manifest import put  # noqa: E402
 from export.networks import FACE_OUTPUTS, expression_onnx  # noqa: E402
 from occam_sdk import Recognizer  # noqa: E402
 from occam_sdk.audio.classifier import VoiceClassifier  # noqa: E402
@@ -226,6 +227,16 @@ def test_faces_or_voices_that_the_runs_have_not_learnt_are_refused(
     with pytest.raises(ValueError, match="other voices"):
         export.build(sources, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_put_into_a_bundle_is_in_its_manifest(
+    project: Project, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(project.base, tmp_path / "bundle"))
+    put(b"another one", bundle / "LICENSE-YuNet")
+    assert load_bundle(bundle).files["LICENSE-YuNet"]["size"] == 11
+    put(b"alone", tmp_path / "alone.onnx")
+    assert (tmp_path / "alone.onnx").read_bytes() == b"alone"
 
 
 def test_what_is_said_of_a_bundle_must_be_complete(project: Project, tmp_path: Path) -> None:
