@@ -170,8 +170,8 @@ def detector_input(image: NDArray[np.uint8], long_side: int) -> NDArray[np.float
     height, width = image.shape[:2]
     scale = long_side / max(height, width)
     size = (_round_up(width * scale), _round_up(height * scale))
-    # Down to half the size bilinear interpolation serves as well, in a sixth of the time.
-    way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    # Above half the size bilinear interpolation serves as well, in a sixth of the time.
+    way = cv2.INTER_AREA if scale <= 0.5 else cv2.INTER_LINEAR
     resized = cv2.resize(image, size, interpolation=way)
     return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
 
