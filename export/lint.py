@@ -91,6 +91,7 @@ class _Linter:
             for name in node.input:
                 self._readers[name].append(node)
         self._ends = {port.name for port in self._graph.output}
+        self._of_heads = made_by_heads(self._graph)
         self.quantised = [
             node
             for node in self._graph.node
@@ -194,7 +195,7 @@ class _Linter:
             if bias is None or bias.dtype != np.float32:
                 kind = "computed" if bias is None else f"of {bias.dtype}"
                 self._say("bias", node, f"has a bias that is {kind}")
-        if made_by_heads(self._graph) & set(node.output):
+        if self._of_heads & set(node.output):
             self._say("heads", node, f"makes {node.output[0]!r}: it is a head")
 
     def _residuals(self) -> None:
