@@ -247,6 +247,36 @@ def test_canvases_of_a_seed_are_the_same(tmp_path: Path) -> None:
     assert any((a.image != b.image).any() for a, b in zip(one, other, strict=True))
 
 
+def test_what_was_taken_for_a_face_is_shown_more_often_and_in_a_faces_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.detector import pictures
+
+    monkeypatch.setattr(pictures, "_spoilt", lambda image, *_: image)
+    monkeypatch.setattr(pictures, "SHARES", (0.0, 1.0, 0.0))
+    monkeypatch.setattr(pictures, "MOSAIC", 0.0)
+    monkeypatch.setattr(pictures, "AROUND", 0.0)
+    labels = scene(tmp_path)
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for number, name in enumerate(labels.member.tolist()):
+            image = np.full((120, 160, 3), number, np.uint8)
+            image[20:30, 20:30] = 255
+            archive.writestr(name, cv2.imencode(".png", image)[1].tobytes())
+    drawn = Pictures(labels)
+    seen = [np.zeros((0, 5), np.float32) for _ in drawn.backgrounds]
+    seen[1] = np.array([[0.9, 20, 20, 30, 30]], np.float32)
+    drawn.taken_for_faces(seen, 1000.0)
+    number = int(split(labels, "train")[drawn.backgrounds[1]])
+    sizes = []
+    for canvas in drawn.batch(40, (0, 0)):
+        if (canvas.image == number).all(2).any():
+            sizes.append(float(np.sqrt((canvas.image == 255).all(2).sum())))
+        assert not len(canvas.box)
+    assert len(sizes) > 30
+    assert min(sizes) > 7
+    assert max(sizes) > 70, "ten pixels, up to eight times as large"
+
+
 def canvas_with(*faces: tuple[float, float, float], certain: bool = True) -> Canvas:
     said = [face(*one) for one in faces]
     return Canvas(

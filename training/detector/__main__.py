@@ -2,9 +2,9 @@ r"""Train the face detector on labelled pictures.
 
     python -m training.detector --labels runs/scenes --out runs/detector
 
-Every epoch ends with a look at Valid (of the first zip file, the scenes), and at the pictures without
-people: what the network takes for a face there is shown to it more often. A run that was killed goes on
-where it was.
+Every epoch ends with a look at Valid (of the first zip file, the scenes), and at Train's pictures without
+people: what the network takes for a face there is shown to it more often, in all sizes that a face has.
+A run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def train(
     begun = {} if pretrained is None else {"pretrained": YUNET_SHA256}
     with Run(out, settings, {"labels": sha256, **begun}) as run:
         pictures = Pictures(labels)
+        backgrounds = pictures.backgrounds_images()
         rows = split(labels, "valid")
         rows = rows[labels.archive[rows] == 0]
         valid = list(zip(rows.tolist(), read(labels, rows), strict=True))
@@ -101,16 +102,16 @@ def train(
             network.load_state_dict(saved["network"])
             average.load_state_dict(saved["average"])
             optimiser.load_state_dict(saved["optimiser"])
-            pictures.hardness = saved["hardness"].numpy()
+            pictures.taken_for_faces(mine(average, backgrounds), settings.hard)
         for epoch in range(saved["epoch"], settings.epochs):
             row = _epoch(network, average, optimiser, pictures, epoch, settings)
-            looks = mine(average, pictures.backgrounds_images())
-            pictures.hardness = 1 + settings.hard * looks
+            places = mine(average, backgrounds)
+            pictures.taken_for_faces(places, settings.hard)
             run.log(
                 {
                     "epoch": epoch,
                     **row,
-                    "fooled": float((looks > 0.5).mean()),
+                    "taken_for_faces": float(np.mean([len(seen) > 0 for seen in places])),
                     **evaluate(average, labels, valid),
                 }
             )
@@ -120,7 +121,6 @@ def train(
                     "network": network.state_dict(),
                     "average": average.state_dict(),
                     "optimiser": optimiser.state_dict(),
-                    "hardness": torch.from_numpy(pictures.hardness),
                 },
             )
     return average
@@ -180,10 +180,10 @@ class TorchSession:
         }
 
 
-def mine(network: DetectorNetwork, images: list[Image]) -> NDArray[np.float64]:
-    """How sure the network is at first sight, 0 to 1, of a face in each picture."""
-    detector = BundleDetector(TorchSession(network))
-    return np.array([detector.places(image)[:, 0].max(initial=0.0) for image in images])
+def mine(network: DetectorNetwork, images: list[Image]) -> list[NDArray[np.float32]]:
+    """What may be a face in each picture, at first sight: (N, 5), how sure, and its corners."""
+    detector = BundleDetector(TorchSession(network), long_side=STILL_LONG_SIDE)
+    return [detector.places(image)[:, :5] for image in images]
 
 
 def evaluate(

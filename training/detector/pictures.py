@@ -19,9 +19,7 @@ from .teachers import Image
 SIDE: Final = 320  # of a canvas
 MOSAIC: Final = 0.45  # of the canvases are of four pictures
 SIZES: Final = (14.0, 330.0)  # of the face that a picture is scaled by, in pixels of the canvas
-LARGEST_SCALE: Final = 3.0
-SMALL: Final = 100  # pixels of the longer side of a picture that may be enlarged further
-LARGEST_SCALE_OF_SMALL: Final = 8.0
+LARGEST_SCALE: Final = 8.0  # what a closer look shows a face of 16 pixels with
 STRETCH: Final = 0.08  # as the product stretches pictures, to multiples of 32
 TRANSPARENT: Final = 0.7  # of the pictures end where they end; others' borders go on
 LEAST_SEEN: Final = 0.45  # of a face: less of it is left out
@@ -30,7 +28,7 @@ TURN: Final = 12.0  # degrees, standard deviation;
 FAR_TURN: Final = (0.08, 60.0)  # and of so many canvases
 GREY, DIM, DARKEST, BLUR, NOISE, JPEG, COVER = 0.3, 0.2, -3.5, 0.2, 0.2, 0.3, 0.1
 AROUND: Final = 0.7  # of the pictures that leave room have another one without people behind them
-SHARES: Final = (0.62, 0.16, 0.22)  # of scenes with faces, pictures without people, single faces
+SHARES: Final = (0.58, 0.22, 0.2)  # of scenes with faces, pictures without people, single faces
 
 
 Region = tuple[int, int, int, int]
@@ -108,7 +106,7 @@ class Pictures:
         self.scenes = np.flatnonzero(has_face & ~alone)
         self.singles = np.flatnonzero(has_face & alone)
         self.backgrounds = np.flatnonzero(labels.without_people[rows])
-        self.hardness = np.ones(len(self.backgrounds))  # how often each background is drawn
+        self.taken_for_faces([np.zeros((0, 5), np.float32) for _ in self.backgrounds], 0.0)
         there = [len(kind) > 0 for kind in (self.scenes, self.backgrounds, self.singles)]
         if not there[0] and not there[2]:
             raise ValueError("the labels have no face to learn from")
@@ -117,6 +115,17 @@ class Pictures:
     def backgrounds_images(self) -> list[Image]:
         """The pictures without people."""
         return [self._images[i] for i in self.backgrounds.tolist()]
+
+    def taken_for_faces(self, places: list[NDArray[np.float32]], hard: float) -> None:
+        """Show the backgrounds more often in which a face was seen, and show them there, in a face's sizes.
+
+        Args:
+            places: of each background, (N, 5): how sure of each, 0 to 1, and corners x, y, x, y in pixels.
+            hard: times as often as others a background is shown in which a face is seen for sure.
+        """
+        often = 1 + hard * np.array([seen[:, 0].max(initial=0.0) for seen in places])
+        self._often = often / often.sum()
+        self._taken = dict(zip(self.backgrounds.tolist(), places, strict=True))
 
     def batches(self, steps: int, batch: int, seed: int) -> Iterator[list[Canvas]]:
         """So many batches, made in the background one after another."""
@@ -152,7 +161,7 @@ class Pictures:
         index = self._drawn(rng)
         labels, image, faces = self._labels, self._images[index], self._faces[index]
         certain = faces[labels.certain[faces]]
-        box = labels.box[rng.choice(certain)] if len(certain) else None
+        box = labels.box[rng.choice(certain)] if len(certain) else self._mistaken(index, rng)
         aim = _aimed(image, box, region, rng)
         around = None
         if len(self.backgrounds) and rng.random() < AROUND:
@@ -162,11 +171,16 @@ class Pictures:
         trusted = bool(labels.trusted[self._rows[index]])
         return _moved(faces, labels, aim, region, trusted=trusted)
 
+    def _mistaken(self, index: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
+        """Where a face was seen in a picture that has none."""
+        places = self._taken.get(index)
+        return None if places is None or not len(places) else rng.choice(places)[1:]
+
     def _drawn(self, rng: np.random.Generator) -> int:
         """Index of a picture."""
         kind = int(rng.choice(3, p=self._shares))
         if kind == 1:
-            return int(rng.choice(self.backgrounds, p=self.hardness / self.hardness.sum()))
+            return int(rng.choice(self.backgrounds, p=self._often))
         return int(rng.choice(self.scenes if kind == 0 else self.singles))
 
 
@@ -188,15 +202,14 @@ class _Aim:
 def _aimed(
     image: Image, box: NDArray[np.float32] | None, region: Region, rng: np.random.Generator
 ) -> _Aim:
-    """A size, a place, a turn; by the ``box`` of a face, if there is one."""
+    """A size, a place, a turn; by the ``box`` of a face, or of what was taken for one, if there is one."""
     left, top, right, bottom = region
     room = min(right - left, bottom - top)
     target = 0.0
     if box is not None:
         x0, y0, x1, y1 = box.tolist()
         target = math.exp(rng.uniform(math.log(SIZES[0]), math.log(SIZES[1] * room / SIDE)))
-        most = LARGEST_SCALE_OF_SMALL if max(image.shape) < SMALL else LARGEST_SCALE
-        scale = min(target / math.sqrt((x1 - x0) * (y1 - y0)), most)
+        scale = min(target / math.sqrt((x1 - x0) * (y1 - y0)), LARGEST_SCALE)
         middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
     else:
         scale = room / max(image.shape[:2]) * math.exp(rng.uniform(-0.3, 1.2))
