@@ -277,6 +277,26 @@ def test_what_was_taken_for_a_face_is_shown_more_often_and_in_a_faces_sizes(
     assert max(sizes) > 70, "ten pixels, up to eight times as large"
 
 
+def test_a_face_that_was_cut_out_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of 160x120 come to a canvas of 320 twice as large, about; faces have 28 to 60 pixels."""
+    from training.detector import pictures
+
+    monkeypatch.setattr(pictures, "SHARES", (0.0, 0.0, 1.0))
+    monkeypatch.setattr(pictures, "FILLED", 1.0)
+    monkeypatch.setattr(pictures, "MOSAIC", 0.0)
+    drawn = Pictures(scene(tmp_path)).batch(40, (0, 0))
+    sizes = [
+        float(np.sqrt((box[2:] - box[:2]).prod()))
+        for canvas in drawn
+        for box in canvas.box[canvas.certain]
+    ]
+    assert len(sizes) > 36
+    assert min(sizes) > 2 * 28 / 1.5
+    assert max(sizes) < 2 * 60 * 1.5
+
+
 def canvas_with(*faces: tuple[float, float, float], certain: bool = True) -> Canvas:
     said = [face(*one) for one in faces]
     return Canvas(

@@ -20,15 +20,16 @@ SIDE: Final = 320  # of a canvas
 MOSAIC: Final = 0.45  # of the canvases are of four pictures
 SIZES: Final = (14.0, 330.0)  # of the face that a picture is scaled by, in pixels of the canvas
 LARGEST_SCALE: Final = 8.0  # what a closer look shows a face of 16 pixels with
+FILLED: Final = 0.4  # of the single faces are the whole picture, as faces that were cut out are
 STRETCH: Final = 0.08  # as the product stretches pictures, to multiples of 32
 TRANSPARENT: Final = 0.7  # of the pictures end where they end; others' borders go on
 LEAST_SEEN: Final = 0.45  # of a face: less of it is left out
 SMALLEST: Final = 11.0  # pixels on the canvas: a smaller face is left out
 TURN: Final = 12.0  # degrees, standard deviation;
 FAR_TURN: Final = (0.08, 60.0)  # and of so many canvases
-GREY, DIM, DARKEST, BLUR, NOISE, JPEG, COVER = 0.3, 0.2, -3.5, 0.2, 0.2, 0.3, 0.1
+GREY, DIM, DARKEST, BLUR, NOISE, JPEG, COVER = 0.3, 0.2, -3.5, 0.2, 0.2, 0.3, 0.2
 AROUND: Final = 0.7  # of the pictures that leave room have another one without people behind them
-SHARES: Final = (0.58, 0.22, 0.2)  # of scenes with faces, pictures without people, single faces
+SHARES: Final = (0.56, 0.2, 0.24)  # of scenes with faces, pictures without people, single faces
 
 
 Region = tuple[int, int, int, int]
@@ -105,6 +106,7 @@ class Pictures:
         alone = np.array([len(faces) == 1 for faces in self._faces]) & small
         self.scenes = np.flatnonzero(has_face & ~alone)
         self.singles = np.flatnonzero(has_face & alone)
+        self._single = frozenset(self.singles.tolist())
         self.backgrounds = np.flatnonzero(labels.without_people[rows])
         self.taken_for_faces([np.zeros((0, 5), np.float32) for _ in self.backgrounds], 0.0)
         there = [len(kind) > 0 for kind in (self.scenes, self.backgrounds, self.singles)]
@@ -162,7 +164,8 @@ class Pictures:
         labels, image, faces = self._labels, self._images[index], self._faces[index]
         certain = faces[labels.certain[faces]]
         box = labels.box[rng.choice(certain)] if len(certain) else self._mistaken(index, rng)
-        aim = _aimed(image, box, region, rng)
+        fills = index in self._single and rng.random() < FILLED
+        aim = _aimed(image, box, region, rng, fills=fills)
         around = None
         if len(self.backgrounds) and rng.random() < AROUND:
             around = self._images[int(rng.choice(self.backgrounds))]
@@ -200,13 +203,24 @@ class _Aim:
 
 
 def _aimed(
-    image: Image, box: NDArray[np.float32] | None, region: Region, rng: np.random.Generator
+    image: Image,
+    box: NDArray[np.float32] | None,
+    region: Region,
+    rng: np.random.Generator,
+    *,
+    fills: bool,
 ) -> _Aim:
-    """A size, a place, a turn; by the ``box`` of a face, or of what was taken for one, if there is one."""
+    """A size, a place, a turn; by the ``box`` of a face, or of what was taken for one, if there is one.
+
+    A picture that ``fills`` the region is there as a whole, about.
+    """
     left, top, right, bottom = region
     room = min(right - left, bottom - top)
     target = 0.0
-    if box is not None:
+    if fills:
+        scale = room / max(image.shape[:2]) * math.exp(rng.normal() * 0.1)
+        middle, target = np.array(image.shape[1::-1]) / 2, room
+    elif box is not None:
         x0, y0, x1, y1 = box.tolist()
         target = math.exp(rng.uniform(math.log(SIZES[0]), math.log(SIZES[1] * room / SIDE)))
         scale = min(target / math.sqrt((x1 - x0) * (y1 - y0)), LARGEST_SCALE)
@@ -285,7 +299,7 @@ def _spoilt(image: Image, faces: NDArray[np.float32], rng: np.random.Generator) 
             width, height = right - left, bottom - top
             x, y = left + rng.uniform(-0.2, 0.7) * width, top + rng.uniform(0.3, 0.8) * height
             corner = (
-                int(x + rng.uniform(0.2, 0.6) * width),
+                int(x + rng.uniform(0.2, 1.0) * width),
                 int(y + rng.uniform(0.2, 0.6) * height),
             )
             cv2.rectangle(image, (int(x), int(y)), corner, rng.integers(0, 256, 3).tolist(), -1)
