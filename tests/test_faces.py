@@ -99,10 +99,11 @@ def test_what_is_no_face_when_looked_at_closer_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("far", "close", "found"), [(0, 4, 1), (4, 0, 1), (-0.3, 0.2, 0), (-1, 9, 0)]
+    ("far", "close", "found"),
+    [(0, 4, 1), (4, 0, 1), (4, -0.7, 1), (2, -0.7, 0), (-0.3, 0.2, 0), (-1, 9, 0)],
 )
 def test_both_looks_together_must_be_sure(far: float, close: float, found: int) -> None:
-    """A score of a half is enough if the other look is sure, and less than 0.4 never is."""
+    """A third is enough for the closer look if the first is sure; for the first less than 0.4 never is."""
     session = Says(
         {(192, 320): [(32, 3, 5, a_face(far, 2, 2))], CLOSE: [(32, 2, 2, a_face(close, 3.5, 3.5))]}
     )

@@ -18,8 +18,8 @@ from ..types import Face, intersection_over_union
 STRIDES: Final = (8, 16, 32)  # pixels from one cell of a map to the next
 MAPS: Final = frozenset(f"stride_{stride}" for stride in STRIDES)
 GRID: Final = STRIDES[-1]  # the input's sides are multiples of this
-WORTH_A_LOOK: Final = 0.4  # least score of a place that is looked at once more, closer
-MIN_SCORE: Final = 0.6  # of a face: the geometric mean of both looks' scores; chosen on Valid
+WORTH_A_LOOK: Final = 0.4  # least score of a place that is looked at closer
+MIN_SCORE: Final = 0.55  # of a face: the geometric mean of both looks' scores; chosen on Valid
 MOST_LOOKS: Final = 100  # closer ones at a picture: a tenth of a second
 CLOSE_SIDE: Final = 192  # pixels of a side of a closer look,
 ROOM: Final = 1.5  # which shows so many times the longer side of the box
@@ -116,7 +116,8 @@ class BundleDetector:
         maps, strides = _said(self._close, part, CLOSE_SIDE)
         height, width = image.shape[:2]
         first, best = Face(row[1:5], row[5:].reshape(5, 2), float(row[0])), None
-        for said in _core.find_faces(maps, strides, WORTH_A_LOOK, MAX_OVERLAP, MIN_AGREEMENT):
+        least = MIN_SCORE**2  # below it, no first look makes up for it
+        for said in _core.find_faces(maps, strides, least, MAX_OVERLAP, MIN_AGREEMENT):
             box = np.clip(
                 said[1:5] + np.tile(corner, 2), 0, np.array([width, height] * 2, np.float32)
             )
