@@ -1,6 +1,6 @@
 r"""Ours beside other packages, on the same pictures in the same process, taken by turns.
 
-    pip install fer==25.10.3 "opencv-python-headless<5"
+    pip install fer==25.10.3 "opencv-python-headless<5" "setuptools<81"
     python -m benchmarks.compare ../shared/data/clips/pyfeat_pexels.mp4 \
         --faces ../shared/data/ferplus.zip --limit 500
 

@@ -96,7 +96,8 @@ class Fer(Peer):
     """Its Haar cascade for the face and its Keras network, both in the wheels."""
 
     name = package = "fer"
-    install = 'pip install fer==25.10.3 "opencv-python-headless<5"'  # OpenCV 5 has no cascades
+    # OpenCV 5 has no cascades, later setuptools no pkg_resources.
+    install = 'pip install fer==25.10.3 "opencv-python-headless<5" "setuptools<81"'
 
     def judge(self, image: Image) -> str | None:
         """As above."""
