@@ -176,8 +176,8 @@ class Pictures:
 
     def _mistaken(self, index: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
         """Where a face was seen in a picture that has none."""
-        places = self._taken.get(index)
-        return None if places is None or not len(places) else rng.choice(places)[1:]
+        places = self._taken.get(index, ())
+        return rng.choice(places)[1:] if len(places) else None
 
     def _drawn(self, rng: np.random.Generator) -> int:
         """Index of a picture."""
