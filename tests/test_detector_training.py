@@ -8,6 +8,7 @@ import json
 import operator
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ onnx = pytest.importorskip("onnx")
 from occam_sdk.types import Face  # noqa: E402
 from training.detector import __main__ as module  # noqa: E402
 from training.detector import network as network_module  # noqa: E402
+from training.detector import pictures  # noqa: E402
 from training.detector.__main__ import Settings, load_detector, train  # noqa: E402
 from training.detector.judge import Tally  # noqa: E402
 from training.detector.label import (  # noqa: E402
@@ -219,8 +221,6 @@ def test_parts_share_nothing_and_keep_groups_together(tmp_path: Path) -> None:
 def test_canvases_move_faces_and_their_labels_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.detector import pictures
-
     monkeypatch.setattr(pictures, "_spoilt", lambda image, *_: image)
     drawn = Pictures(scene(tmp_path)).batch(60, (0, 0))
     seen = 0
@@ -247,42 +247,87 @@ def test_canvases_of_a_seed_are_the_same(tmp_path: Path) -> None:
     assert any((a.image != b.image).any() for a, b in zip(one, other, strict=True))
 
 
-def test_what_was_taken_for_a_face_is_shown_more_often_and_in_a_faces_sizes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from training.detector import pictures
-
+def spots(labels: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures have their number for a colour, and a white spot of ten pixels; no faces are drawn."""
     monkeypatch.setattr(pictures, "_spoilt", lambda image, *_: image)
     monkeypatch.setattr(pictures, "SHARES", (0.0, 1.0, 0.0))
     monkeypatch.setattr(pictures, "MOSAIC", 0.0)
     monkeypatch.setattr(pictures, "AROUND", 0.0)
-    labels = scene(tmp_path)
-    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+    with zipfile.ZipFile(labels.archives[0], "w") as archive:
         for number, name in enumerate(labels.member.tolist()):
             image = np.full((120, 160, 3), number, np.uint8)
             image[20:30, 20:30] = 255
             archive.writestr(name, cv2.imencode(".png", image)[1].tobytes())
+
+
+def spot_sizes(canvases: list[Canvas], number: int) -> list[float]:
+    """Of the canvases that show the picture of this number."""
+    shown = [canvas.image for canvas in canvases if (canvas.image == number).all(2).any()]
+    return [float(np.sqrt((image == 255).all(2).sum())) for image in shown]
+
+
+def test_what_was_taken_for_a_face_is_shown_more_often_and_in_a_faces_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = scene(tmp_path)
+    spots(labels, monkeypatch)
     drawn = Pictures(labels)
-    seen = [np.zeros((0, 5), np.float32) for _ in drawn.backgrounds]
+    seen = [np.zeros((0, 5), np.float32) for _ in drawn.searched()]
     seen[1] = np.array([[0.9, 20, 20, 30, 30]], np.float32)
-    drawn.taken_for_faces(seen, 1000.0)
-    number = int(split(labels, "train")[drawn.backgrounds[1]])
-    sizes = []
-    for canvas in drawn.batch(40, (0, 0)):
-        if (canvas.image == number).all(2).any():
-            sizes.append(float(np.sqrt((canvas.image == 255).all(2).sum())))
-        assert not len(canvas.box)
+    assert drawn.taken_for_faces(seen, 1000.0) == pytest.approx(1 / len(seen))
+    canvases = drawn.batch(40, (0, 0))
+    sizes = spot_sizes(canvases, int(split(labels, "train")[drawn.backgrounds[1]]))
     assert len(sizes) > 30
     assert min(sizes) > 7
     assert max(sizes) > 70, "ten pixels, up to eight times as large"
+    assert not any(len(canvas.box) for canvas in canvases)
+
+
+def test_so_is_what_was_taken_for_a_face_beside_those_of_a_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = scene(tmp_path)
+    labels = replace(labels, shape=labels.shape * 3)  # too large for a face that was cut out
+    spots(labels, monkeypatch)
+    drawn = Pictures(labels)
+    seen = [np.zeros((0, 5), np.float32) for _ in drawn.searched()]
+    number = int(split(labels, "train")[drawn.scenes[2]])
+    (face,) = labels.box[labels.picture == number]
+    seen[len(drawn.backgrounds) + 2] = np.array([[0.9, 20, 20, 30, 30], [0.99, *face]], np.float32)
+    drawn.taken_for_faces(seen, 1000.0)
+    canvases = drawn.batch(40, (0, 0))
+    sizes = spot_sizes(canvases, number)
+    assert len(sizes) > 30
+    assert min(sizes) > 7, "the spot is looked at, not the face"
+    assert max(sizes) > 70
+    assert any(len(canvas.box) for canvas in canvases), "a face is one still"
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_what_a_teacher_sees_too_was_not_taken_wrongly(tmp_path: Path, certain: bool) -> None:
+    """Also a place that one of both alone sees, from which nothing is learnt."""
+    labels = scene(tmp_path)
+    count = len(labels.box)
+    spot = np.tile(np.array([20, 20, 30, 30], np.float32), (count, 1))
+    drawn = Pictures(
+        replace(
+            labels,
+            picture=np.tile(labels.picture, 2),
+            box=np.concatenate([labels.box, spot]),
+            landmarks=np.tile(labels.landmarks, (2, 1, 1)),
+            certain=np.repeat([True, certain], count),
+        )
+    )
+    place = np.array([[0.9, 21, 21, 31, 31]], np.float32)
+    places = [place[:0]] * len(drawn.backgrounds) + [place] * len(drawn.scenes)
+    assert len(drawn.scenes)
+    assert drawn.taken_for_faces(places, 20.0) == 0
 
 
 def test_a_face_that_was_cut_out_is_shown_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures of 160x120 come to a canvas of 320 twice as large, about; faces have 28 to 60 pixels."""
-    from training.detector import pictures
-
     monkeypatch.setattr(pictures, "SHARES", (0.0, 0.0, 1.0))
     monkeypatch.setattr(pictures, "FILLED", 1.0)
     monkeypatch.setattr(pictures, "MOSAIC", 0.0)

@@ -3,7 +3,8 @@ r"""Train the face detector on labelled pictures.
     python -m training.detector --labels runs/scenes --out runs/detector
 
 Every epoch ends with a look at Valid (of the first zip file, the scenes), and at Train's pictures without
-people: what the network takes for a face there is shown to it more often, in all sizes that a face has.
+people and scenes: what the network takes for a face there and is none is shown to it more often, in all sizes
+that a face has.
 A run that was killed goes on where it was.
 """
 
@@ -51,7 +52,7 @@ class Settings:
         warmup: part of the steps until it is reached.
         weight_decay: of filters.
         average_decay: of the exponential average of the weights, which is what is kept.
-        hard: times as often as others a background is shown in which a face is seen for sure.
+        hard: times as often as a picture without people a place is shown that is taken for a face for sure.
         seed: of weights and canvases.
     """
 
@@ -89,7 +90,7 @@ def train(
     begun = {} if pretrained is None else {"pretrained": YUNET_SHA256}
     with Run(out, settings, {"labels": sha256, **begun}) as run:
         pictures = Pictures(labels)
-        backgrounds = pictures.backgrounds_images()
+        searched = pictures.searched()
         rows = split(labels, "valid")
         rows = rows[labels.archive[rows] == 0]
         valid = list(zip(rows.tolist(), read(labels, rows), strict=True))
@@ -102,16 +103,16 @@ def train(
             network.load_state_dict(saved["network"])
             average.load_state_dict(saved["average"])
             optimiser.load_state_dict(saved["optimiser"])
-            pictures.taken_for_faces(mine(average, backgrounds), settings.hard)
+            if saved["epoch"] < settings.epochs:
+                pictures.taken_for_faces(mine(average, searched), settings.hard)
         for epoch in range(saved["epoch"], settings.epochs):
             row = _epoch(network, average, optimiser, pictures, epoch, settings)
-            places = mine(average, backgrounds)
-            pictures.taken_for_faces(places, settings.hard)
+            taken = pictures.taken_for_faces(mine(average, searched), settings.hard)
             run.log(
                 {
                     "epoch": epoch,
                     **row,
-                    "taken_for_faces": float(np.mean([len(seen) > 0 for seen in places])),
+                    "taken_for_faces": taken,
                     **evaluate(average, labels, valid),
                 }
             )

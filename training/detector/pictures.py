@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .label import LANDMARKS_MIRRORED, Labels, decoded
-from .teachers import Image
+from .teachers import Image, overlaps
 
 SIDE: Final = 320  # of a canvas
 MOSAIC: Final = 0.45  # of the canvases are of four pictures
@@ -29,7 +29,8 @@ TURN: Final = 12.0  # degrees, standard deviation;
 FAR_TURN: Final = (0.08, 60.0)  # and of so many canvases
 GREY, DIM, DARKEST, BLUR, NOISE, JPEG, COVER = 0.3, 0.2, -3.5, 0.2, 0.2, 0.3, 0.2
 AROUND: Final = 0.7  # of the pictures that leave room have another one without people behind them
-SHARES: Final = (0.56, 0.2, 0.24)  # of scenes with faces, pictures without people, single faces
+SHARES: Final = (0.5, 0.28, 0.22)  # of faces in scenes, what is none, single faces
+BESIDE: Final = 0.1  # overlap with a labelled place up to which what was taken for a face is none
 
 
 Region = tuple[int, int, int, int]
@@ -108,26 +109,38 @@ class Pictures:
         self.singles = np.flatnonzero(has_face & alone)
         self._single = frozenset(self.singles.tolist())
         self.backgrounds = np.flatnonzero(labels.without_people[rows])
-        self.taken_for_faces([np.zeros((0, 5), np.float32) for _ in self.backgrounds], 0.0)
+        self._searched = np.concatenate([self.backgrounds, self.scenes])
+        self.taken_for_faces([np.zeros((0, 5), np.float32) for _ in self._searched], 0.0)
         there = [len(kind) > 0 for kind in (self.scenes, self.backgrounds, self.singles)]
         if not there[0] and not there[2]:
             raise ValueError("the labels have no face to learn from")
         self._shares = np.where(there, SHARES, 0.0) / np.where(there, SHARES, 0.0).sum()
 
-    def backgrounds_images(self) -> list[Image]:
-        """The pictures without people."""
-        return [self._images[i] for i in self.backgrounds.tolist()]
+    def searched(self) -> list[Image]:
+        """The pictures without people, then the scenes: where to look for what is taken for a face."""
+        return [self._images[i] for i in self._searched.tolist()]
 
-    def taken_for_faces(self, places: list[NDArray[np.float32]], hard: float) -> None:
-        """Show the backgrounds more often in which a face was seen, and show them there, in a face's sizes.
+    def taken_for_faces(self, places: list[NDArray[np.float32]], hard: float) -> float:
+        """Show what was taken for a face and is none, the surer the more often, in all sizes of a face.
 
         Args:
-            places: of each background, (N, 5): how sure of each, 0 to 1, and corners x, y, x, y in pixels.
-            hard: times as often as others a background is shown in which a face is seen for sure.
+            places: of each picture of ``searched``, (N, 5): how sure of each, 0 to 1, and corners x, y, x, y
+                in pixels. In a scene those are left out that touch a place where a teacher sees a face.
+            hard: times as often as a picture without people a place is shown that is a face for sure.
+
+        Returns:
+            The share of the pictures in which there is such a place.
         """
-        often = 1 + hard * np.array([seen[:, 0].max(initial=0.0) for seen in places])
-        self._often = often / often.sum()
-        self._taken = dict(zip(self.backgrounds.tolist(), places, strict=True))
+        boxes = self._labels.box
+        wrong = [
+            seen[(overlaps(seen[:, 1:], boxes[self._faces[i]]) <= BESIDE).all(1)]
+            for i, seen in zip(self._searched.tolist(), places, strict=True)
+        ]
+        surest = np.array([seen[:, 0].max(initial=0.0) for seen in wrong])
+        often = self._labels.without_people[self._rows[self._searched]] + hard * surest
+        self._often = often / max(often.sum(), 1e-9)
+        self._taken = dict(zip(self._searched.tolist(), wrong, strict=True))
+        return float(np.mean(surest > 0))
 
     def batches(self, steps: int, batch: int, seed: int) -> Iterator[list[Canvas]]:
         """So many batches, made in the background one after another."""
@@ -160,10 +173,8 @@ class Pictures:
 
     def _place(self, canvas: Image, region: Region, rng: np.random.Generator) -> Moved:
         """Draw a picture onto a region of a canvas; its faces as in ``Canvas``."""
-        index = self._drawn(rng)
-        labels, image, faces = self._labels, self._images[index], self._faces[index]
-        certain = faces[labels.certain[faces]]
-        box = labels.box[rng.choice(certain)] if len(certain) else self._mistaken(index, rng)
+        index, box = self._drawn(rng)
+        image = self._images[index]
         fills = index in self._single and rng.random() < FILLED
         aim = _aimed(image, box, region, rng, fills=fills)
         around = None
@@ -171,20 +182,19 @@ class Pictures:
             around = self._images[int(rng.choice(self.backgrounds))]
         repeats = rng.random() >= TRANSPARENT
         _draw(canvas, region, image, aim, around, repeats=repeats)
-        trusted = bool(labels.trusted[self._rows[index]])
-        return _moved(faces, labels, aim, region, trusted=trusted)
+        trusted = bool(self._labels.trusted[self._rows[index]])
+        return _moved(self._faces[index], self._labels, aim, region, trusted=trusted)
 
-    def _mistaken(self, index: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
-        """Where a face was seen in a picture that has none."""
-        places = self._taken.get(index, ())
-        return rng.choice(places)[1:] if len(places) else None
-
-    def _drawn(self, rng: np.random.Generator) -> int:
-        """Index of a picture."""
+    def _drawn(self, rng: np.random.Generator) -> tuple[int, NDArray[np.float32] | None]:
+        """Index of a picture, and the box in it to look at: of a face, or of what was taken for one."""
         kind = int(rng.choice(3, p=self._shares))
         if kind == 1:
-            return int(rng.choice(self.backgrounds, p=self._often))
-        return int(rng.choice(self.scenes if kind == 0 else self.singles))
+            index = int(rng.choice(self._searched, p=self._often))
+            taken = self._taken[index]
+            return index, taken[rng.integers(len(taken)), 1:] if len(taken) else None
+        index = int(rng.choice(self.scenes if kind == 0 else self.singles))
+        faces = self._faces[index]
+        return index, self._labels.box[rng.choice(faces[self._labels.certain[faces]])]
 
 
 @dataclass(frozen=True, eq=False)
