@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 import zipfile
@@ -70,12 +71,14 @@ def found(detectors: Detectors, reference: FaceDetector, images: Sequence[Image]
     return {name: {"pictures": len(images), **tally.figures()} for name, tally in tallies.items()}
 
 
-def false_faces(detectors: Detectors, images: Sequence[Image]) -> dict[str, float]:
-    """Faces that each sees a picture without people."""
-    return {
-        name: sum(len(detector.detect(image)) for image in images) / max(1, len(images))
-        for name, detector in detectors.items()
-    }
+def false_faces(detectors: Detectors, images: Sequence[Image]) -> dict[str, dict[str, float]]:
+    """Faces that each sees a picture without people: "all" of them, and those from "24" pixels on."""
+    said, count = {}, max(1, len(images))
+    for name, detector in detectors.items():
+        seen = [face for image in images for face in detector.detect(image)]
+        large = [face for face in seen if math.sqrt(face.area) >= SIZES[0]]
+        said[name] = {"all": len(seen) / count, str(SIZES[0]): len(large) / count}
+    return said
 
 
 def agreement(
@@ -283,8 +286,14 @@ def markdown(report: Mapping[str, Any]) -> dict[str, str]:
             )
     empty = dict(report["false_without_people"])
     count = empty.pop("pictures")
-    false = ["| a picture without people (" + str(count) + ") | false faces |", "|---|---|"]
-    false += [f"| {name} | {value:.3f} |" for name, value in empty.items()]
+    false = [
+        f"| a picture without people ({count}) | false faces | ≥ {SIZES[0]} px |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {row['all']:.3f} | {row[str(SIZES[0])]:.3f} |"
+            for name, row in empty.items()
+        ),
+    ]
     fast = report["speed"]
     fastest = fast["bundle's, INT8"]["ms"]
     quick = ["| 256x320 | ms | against the first |", "|---|---|---|"]
