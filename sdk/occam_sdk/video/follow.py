@@ -23,7 +23,10 @@ MAX_CHANGE: Final = (
 )
 POINTS: Final = 80  # of the longer side that are compared; every eighth pixel of a small picture
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
-AWAY: Final = 0.1  # so much more must one who was not seen in the frame before overlap
+AWAY_OVERLAP: Final = (
+    0.1  # the same of one who was not seen in the frame before: half hidden on both sides
+)
+AWAY: Final = 0.1  # so much less does that overlap count than that of one who was seen
 TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
 TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart,
 HIDDEN_S: Final = (
@@ -146,15 +149,14 @@ class Tracker:
             or self._frame - track.frame <= TRACK_MEMORY_FRAMES
             or (time_s - track.time_s <= HIDDEN_S and _covered(track.at(time_s), seen))
         }
-        pairs = sorted(
-            (
-                (overlap - AWAY * (self._frame - track.frame > 1), name, index)
-                for name, track in self._tracks.items()
-                for index, face in enumerate(seen)
-                if (overlap := intersection_over_union(track.at(time_s), face)) >= MIN_TRACK_OVERLAP
-            ),
-            key=lambda pair: -pair[0],
-        )
+        pairs = []
+        for name, track in self._tracks.items():
+            away = self._frame - track.frame > 1
+            for index, face in enumerate(seen):
+                overlap = intersection_over_union(track.at(time_s), face)
+                if overlap >= (AWAY_OVERLAP if away else MIN_TRACK_OVERLAP):
+                    pairs.append((overlap - AWAY * away, name, index))
+        pairs.sort(key=lambda pair: -pair[0])
         ids: dict[int, int] = {}
         for _, name, index in pairs:
             if index not in ids and name not in ids.values():
