@@ -33,8 +33,9 @@ FRAMES: Final = (0, 25, 50, 74)  # of the demo clip: what the detector is shown
 TOLERANCE: Final[Mapping[str, float]] = {"fp32": 0.005, "int8": 0.25, "bf16": 0.5, "fp16": 0.05}
 """How far a logit may lie from the one of the same form where the bundle was made (bf16 and fp16: from the
 float32 one). Runtimes round INT8 sums at different places, which moves a few values by a step."""
-TOLERANCE_FACE: Final[Mapping[str, float]] = {"fp32": 0.01, "int8": 0.1, "bf16": 0.1, "fp16": 0.02}
-"""How far a landmark may lie from where it was, in distances between the eyes."""
+TOLERANCE_FACE: Final[Mapping[str, float]] = {"fp32": 0.01, "int8": 0.2, "bf16": 0.1, "fp16": 0.02}
+"""How far a landmark may lie from where it was, in distances between the eyes. In INT8 a step may change what
+part of the picture the closer look is shown: between two runtimes of one machine a landmark moves by 0.1."""
 TOLERANCE_FEATURES: Final[Mapping[str, float]] = {"fp32": 1e-4, "bf16": 0.01, "fp16": 0.01}
 """How far a feature of a voice may lie from where it was; they spread by less than 0.1."""
 CALLS: Final = 30  # of which the median is the latency, after
