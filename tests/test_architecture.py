@@ -206,6 +206,24 @@ def test_the_recognizer_loads_no_runtime_before_it_is_made() -> None:
     assert _loaded_by("import occam_sdk; occam_sdk.Recognizer") <= {"numpy", "cv2", "av"}
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what is loaded is told by Linux")
+def test_the_product_needs_nothing_of_a_display() -> None:
+    """No libGL and no X11 of the system: a board without a screen has none (opencv-python needs them)."""
+    code = (
+        "import numpy as np; from occam_sdk import Recognizer\n"
+        "with Recognizer() as recognizer: recognizer.predict_image(np.zeros((64, 64, 3), np.uint8))\n"
+        "print(open('/proc/self/maps').read())"
+    )
+    maps = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    loaded = {Path(line.split()[-1]) for line in maps.splitlines() if ".so" in line}
+    assert any(path.name.startswith("cv2.") for path in loaded)
+    system = {path.name for path in loaded if not path.is_relative_to(sys.prefix)}
+    assert "libc.so.6" in system
+    assert not {name for name in system if name.startswith(("libGL", "libEGL", "libX11", "libxcb"))}
+
+
 def test_every_public_name_is_there() -> None:
     import occam_sdk
 
