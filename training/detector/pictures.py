@@ -107,7 +107,6 @@ class Pictures:
         alone = np.array([len(faces) == 1 for faces in self._faces]) & small
         self.scenes = np.flatnonzero(has_face & ~alone)
         self.singles = np.flatnonzero(has_face & alone)
-        self._single = frozenset(self.singles.tolist())
         self.backgrounds = np.flatnonzero(labels.without_people[rows])
         self._searched = np.concatenate([self.backgrounds, self.scenes])
         self.taken_for_faces([np.zeros((0, 5), np.float32) for _ in self._searched], 0.0)
@@ -126,7 +125,8 @@ class Pictures:
         Args:
             places: of each picture of ``searched``, (N, 5): how sure of each, 0 to 1, and corners x, y, x, y
                 in pixels. In a scene those are left out that touch a place where a teacher sees a face.
-            hard: times as often as a picture without people a place is shown that is a face for sure.
+            hard: times as often as a picture without people a place is shown that was taken for a face for
+                sure.
 
         Returns:
             The share of the pictures in which there is such a place.
@@ -173,9 +173,8 @@ class Pictures:
 
     def _place(self, canvas: Image, region: Region, rng: np.random.Generator) -> Moved:
         """Draw a picture onto a region of a canvas; its faces as in ``Canvas``."""
-        index, box = self._drawn(rng)
+        index, box, fills = self._drawn(rng)
         image = self._images[index]
-        fills = index in self._single and rng.random() < FILLED
         aim = _aimed(image, box, region, rng, fills=fills)
         around = None
         if len(self.backgrounds) and rng.random() < AROUND:
@@ -185,16 +184,17 @@ class Pictures:
         trusted = bool(self._labels.trusted[self._rows[index]])
         return _moved(self._faces[index], self._labels, aim, region, trusted=trusted)
 
-    def _drawn(self, rng: np.random.Generator) -> tuple[int, NDArray[np.float32] | None]:
-        """Index of a picture, and the box in it to look at: of a face, or of what was taken for one."""
+    def _drawn(self, rng: np.random.Generator) -> tuple[int, NDArray[np.float32] | None, bool]:
+        """Index of a picture, the box in it of a face or of what was taken for one, whether it is to fill."""
         kind = int(rng.choice(3, p=self._shares))
         if kind == 1:
             index = int(rng.choice(self._searched, p=self._often))
             taken = self._taken[index]
-            return index, taken[rng.integers(len(taken)), 1:] if len(taken) else None
+            return index, taken[rng.integers(len(taken)), 1:] if len(taken) else None, False
         index = int(rng.choice(self.scenes if kind == 0 else self.singles))
         faces = self._faces[index]
-        return index, self._labels.box[rng.choice(faces[self._labels.certain[faces]])]
+        box = self._labels.box[rng.choice(faces[self._labels.certain[faces]])]
+        return index, box, kind == 2 and rng.random() < FILLED
 
 
 @dataclass(frozen=True, eq=False)

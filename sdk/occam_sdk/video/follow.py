@@ -23,10 +23,8 @@ MAX_CHANGE: Final = (
 )
 POINTS: Final = 80  # of the longer side that are compared; every eighth pixel of a small picture
 MIN_TRACK_OVERLAP: Final = 0.2  # intersection over union with the last box of the same face
-AWAY_OVERLAP: Final = (
-    0.1  # the same of one who was not seen in the frame before: half hidden on both sides
-)
-AWAY: Final = 0.1  # so much less does that overlap count than that of one who was seen
+AWAY_OVERLAP: Final = 0.1  # the same of one not seen in the frame before, who may be half hidden;
+AWAY: Final = 0.1  # that overlap counts so much less than another's
 TRACK_MEMORY_S: Final = 1.0  # a face that is away for longer comes back as another,
 TRACK_MEMORY_FRAMES: Final = 3  # unless the frames themselves lie further apart,
 HIDDEN_S: Final = (
